@@ -1,0 +1,98 @@
+"""Network addresses: parse, print, and reduce to what admission counts. Pure: no asyncio, no sockets."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import NamedTuple, TypeAlias
+
+from .errors import ConfigError
+
+IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# RFC 1035, section 2.3.4: 255 octets on the wire hold at most 253 characters.
+MAX_HOST_LENGTH = 253
+
+
+class Addr(NamedTuple):
+    """A host (an IP address, or a name to be resolved) and a TCP port.
+
+    Equal addresses compare equal however they were written, when made by :meth:`of`: IP
+    addresses are in their canonical text, IPv4-mapped IPv6 ones (RFC 4291, 2.5.5.2) as IPv4.
+    """
+
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, value: AddrLike, *, field: str = "addr") -> Addr:
+        """Make an address of ``"host:port"``, ``"[ipv6]:port"``, a ``(host, port)`` pair or an ``Addr``.
+
+        Raises :class:`ConfigError` naming ``field`` where it is none.
+        """
+        if isinstance(value, str):
+            host, port = _split(value, field)
+        elif isinstance(value, tuple) and len(value) >= 2:
+            host, port = value[0], value[1]
+        else:
+            raise ConfigError(field, f"{value!r} is no 'host:port' and no (host, port) pair")
+        if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
+            raise ConfigError(field, f"port {port!r} is not between 0 and 65535")
+        return cls(_canonical_host(host, field), port)
+
+    @property
+    def ip(self) -> IPAddress | None:
+        """The address as an IP, or ``None`` where the host is a name."""
+        try:
+            return ipaddress.ip_address(self.host)
+        except ValueError:
+            return None
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether this stands for every address of the machine (``0.0.0.0`` or ``::``)."""
+        ip = self.ip
+        return ip is not None and ip.is_unspecified
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+AddrLike: TypeAlias = Addr | str | tuple[str, int]
+
+
+def site(host: str) -> str:
+    """What the per-IP limit counts ``host`` as: an IPv4 address, or the /64 of an IPv6 one.
+
+    A /64 is what one customer gets (RFC 6177), so all of it is one site.
+    """
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if ip.version == 4:
+        return host
+    return str(ipaddress.ip_network((int(ip) >> 64 << 64, 64)))
+
+
+def _split(text: str, field: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ConfigError(field, f"{text!r}: an IPv6 address goes in brackets, as in [::1]:4000")
+    if not colon or not (port.isascii() and port.isdigit() and len(port) <= 5):
+        raise ConfigError(field, f"{text!r} is no 'host:port'")
+    return host, int(port)
+
+
+def _canonical_host(host: object, field: str) -> str:
+    if not isinstance(host, str) or not host or len(host) > MAX_HOST_LENGTH or not host.isprintable() or " " in host:
+        raise ConfigError(field, f"{host!r} is no host")
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        if ":" in host or host.replace(".", "").isdigit():
+            raise ConfigError(field, f"{host!r} is no IP address") from None
+        return host.lower()
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return str(mapped or ip)
