@@ -1,0 +1,75 @@
+# `make demo` and `make test` set up all that they need in .venv, on a machine with Python 3.11 or newer.
+# The others are listed in CONTRIBUTING.md.
+
+PYTHON ?= $(shell sh tools/find-python)
+VERSIONS := 3.11 3.12 3.13
+# What `make test` asks for, in per cent of lines and of branches.
+LINES := 97
+BRANCHES := 93
+
+BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+VENV := .venv/$(BIN)
+# The package is installed in place, so its Python files need no new installation; what is built does.
+BUILT_FROM := pyproject.toml $(wildcard setup.py src/pea2pea/*.c src/pea2pea/*.h)
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+
+.NOTPARALLEL:
+.PHONY: demo test test-all lint types wheel clean
+.DELETE_ON_ERROR:
+
+demo: .venv/.demo
+	$(VENV)/pea2pea demo --nodes 8
+
+test: lint types
+	$(VENV)/python -m pytest --cov --cov-report=
+	$(VENV)/python -m coverage json -q -o build/coverage.json
+	$(VENV)/python -m coverage report
+	$(VENV)/python tools/check_coverage.py build/coverage.json $(LINES) $(BRANCHES)
+
+lint: .venv/.dev
+	$(VENV)/python -m ruff check .
+
+types: .venv/.dev
+	$(VENV)/python -m mypy
+
+test-all:
+	@for version in $(VERSIONS); do \
+		if python=$$(sh tools/find-python $$version); then \
+			echo "== Python $$version: $$python"; \
+			$(MAKE) --no-print-directory .venv-$$version/.dev PYTHON="$$python" || exit 1; \
+			.venv-$$version/$(BIN)/python -m pytest || exit 1; \
+		else \
+			echo "== Python $$version: not on this machine, left out"; \
+		fi; \
+	done
+
+wheel: .venv/.dev
+	rm -rf dist build/wheel
+	$(VENV)/python -m build --outdir dist .
+	for built in dist/*.whl dist/*.tar.gz; do \
+		$(VENV)/python -m venv --clear build/wheel && \
+		build/wheel/$(BIN)/python $(PIP_INSTALL) "$$built[cli]" && \
+		build/wheel/$(BIN)/pea2pea --help >/dev/null && \
+		build/wheel/$(BIN)/python -m pip check || exit 1; \
+	done
+	ls -l dist
+
+clean:
+	rm -rf .venv .venv-* build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf src/*.egg-info src/pea2pea/*.so
+	find src tests examples tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.demo: $(BUILT_FROM) | .venv/.made
+	$(VENV)/python $(PIP_INSTALL) -e '.[cli,speed]'
+	@touch $@
+
+%/.dev: $(BUILT_FROM) | %/.made
+	$*/$(BIN)/python $(PIP_INSTALL) -e '.[dev]'
+	@mkdir -p build
+	@touch $@
+
+.PRECIOUS: %/.made
+%/.made:
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer with venv and pip was found; name one: make PYTHON=..."; exit 1; }
+	"$(PYTHON)" -m venv --clear $*
+	@touch $@
