@@ -1,0 +1,167 @@
+"""Shapes of networks: which node dials which, and doing it. Imports the pure rooms; nodes come as arguments."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from itertools import combinations
+from typing import TYPE_CHECKING, TypeAlias
+
+from .config import check_count
+from .errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from .node import Node
+
+#: Who dials, and who is dialled: indices into the sequence of nodes.
+Edge: TypeAlias = tuple[int, int]
+
+# Swaps tried per chord of a random graph: past ten or so, more of them no longer change what comes out on average.
+_SWAPS_PER_CHORD = 10
+
+
+class Topology(Enum):
+    """How nodes are connected with one another."""
+
+    LINE = "line"  # each with the next
+    RING = "ring"  # a line whose ends meet
+    MESH = "mesh"  # each with every other
+    STAR = "star"  # all with the first
+    GRID = "grid"  # each with its neighbours in rows of ``width`` and columns of ``height``
+    TREE = "tree"  # a binary tree, the first at its root, filled level by level
+    RANDOM = "random"  # a connected graph in which each has ``degree`` connections
+
+
+_OPTIONS = {Topology.GRID: ("width", "height"), Topology.RANDOM: ("degree", "seed")}
+
+
+async def connect_nodes(
+    nodes: Sequence[Node],
+    topology: Topology,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    degree: int | None = None,
+    seed: int | None = None,
+) -> list[int]:
+    """Connect ``nodes`` in the shape of ``topology`` and return how many connections each gets from it.
+
+    The options are those of :func:`edges`, and refused as it says. Raises :class:`UsageError` where a
+    node that would be dialled does not listen, and like the former before anything is dialled. Then
+    dials one connection after the other; what :meth:`Node.connect` raises ends that, and what is
+    connected by then stays so.
+    """
+    plan = edges(topology, len(nodes), width=width, height=height, degree=degree, seed=seed)
+    for index in sorted({dialled for _, dialled in plan}):
+        if nodes[index].listening_addr is None:
+            raise UsageError(f"node {nodes[index].name} is to be dialled, but does not listen: start_listening() first")
+    counts = [0] * len(nodes)
+    for dialler, dialled in plan:
+        addr = nodes[dialled].listening_addr
+        if addr is None:
+            raise UsageError(f"node {nodes[dialled].name} stopped listening before it was dialled")
+        await nodes[dialler].connect(addr)
+        counts[dialler] += 1
+        counts[dialled] += 1
+    return counts
+
+
+def edges(
+    topology: Topology,
+    count: int,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    degree: int | None = None,
+    seed: int | None = None,
+) -> list[Edge]:
+    """Return who dials whom among ``count`` nodes: no pair twice, in either direction, and none itself.
+
+    A grid needs its ``width`` and ``height``, which make up ``count``. A random graph needs a
+    ``degree`` from 2 to ``count - 1`` (or 1 between two nodes); where ``degree * count`` is odd one
+    node has a connection more, since every connection has two ends. The same ``seed`` gives the
+    same graph. Raises :class:`ConfigError` for fewer than two nodes (three in a ring), for
+    dimensions that do not fit, and for an option that the topology does not have.
+    """
+    options = {"width": width, "height": height, "degree": degree, "seed": seed}
+    _check(topology, count, options)
+    match topology:
+        case Topology.LINE:
+            return [(i, i + 1) for i in range(count - 1)]
+        case Topology.RING:
+            return [(i, (i + 1) % count) for i in range(count)]
+        case Topology.MESH:
+            return list(combinations(range(count), 2))
+        case Topology.STAR:
+            return [(i, 0) for i in range(1, count)]
+        case Topology.TREE:
+            return [(i, (i - 1) // 2) for i in range(1, count)]
+        case Topology.GRID:
+            return list(_grid(width or count, count))
+        case Topology.RANDOM:
+            return _random(count, degree or 1, random.Random(seed))
+
+
+def _check(topology: Topology, count: int, options: dict[str, int | None]) -> None:
+    least = 3 if topology is Topology.RING else 2
+    if count < least:
+        raise ConfigError("nodes", f"a {topology.value} takes {least} or more, not {count}")
+    takes = _OPTIONS.get(topology, ())
+    for option, value in options.items():
+        if option not in takes and value is not None:
+            raise ConfigError(option, f"a {topology.value} has none")
+        if option in takes and option != "seed":
+            check_count(option, value)
+    width, height, degree = options["width"], options["height"], options["degree"]
+    if width and height and width * height != count:
+        raise ConfigError("width", f"a grid of {width} x {height} takes {width * height} nodes, not {count}")
+    if degree and not min(2, count - 1) <= degree < count:
+        raise ConfigError("degree", f"{count} nodes are connected by a degree of {min(2, count - 1)} to {count - 1}")
+
+
+def _grid(width: int, count: int) -> Iterator[Edge]:
+    for i in range(count):
+        if (i + 1) % width:
+            yield i, i + 1
+        if i + width < count:
+            yield i, i + width
+
+
+def _random(count: int, degree: int, rng: random.Random) -> list[Edge]:
+    """A ring through all nodes in random order, and chords: spread evenly first, then shuffled.
+
+    The ring is never touched, so the graph is connected whatever the chords become.
+    """
+    order = rng.sample(range(count), count)
+    ring = [(i, (i + 1) % count) for i in range(count)] if degree > 1 else []
+    chords = _shuffled(_chords(count, degree), set(map(frozenset, ring)), rng)
+    return [(order[a], order[b]) for a, b in ring + chords]
+
+
+def _chords(count: int, degree: int) -> list[Edge]:
+    """What must be added to a ring of ``count`` to give each node ``degree`` neighbours.
+
+    The construction of Harary (1962): each with those 2, 3, ... ``degree // 2`` steps further on,
+    and for an odd degree with the one that lies opposite.
+    """
+    chords = [(i, (i + step) % count) for step in range(2, degree // 2 + 1) for i in range(count)]
+    if degree % 2:
+        chords += [(i, (i + count // 2) % count) for i in range((count + 1) // 2)]
+    return chords
+
+
+def _shuffled(chords: list[Edge], ring: set[frozenset[int]], rng: random.Random) -> list[Edge]:
+    """Swap the ends of random pairs of chords where that makes no loop and no edge twice."""
+    taken = ring | set(map(frozenset, chords))
+    for _ in range(_SWAPS_PER_CHORD * len(chords)):
+        i, j = rng.randrange(len(chords)), rng.randrange(len(chords))
+        (a, b), (c, d) = chords[i], chords[j]
+        new = frozenset((a, d)), frozenset((c, b))
+        if len({a, b, c, d}) < 4 or taken.intersection(new):
+            continue
+        taken -= {frozenset((a, b)), frozenset((c, d))}
+        taken.update(new)
+        # Turned round at random, so that who dials says nothing of where the chord began.
+        chords[i], chords[j] = (a, d) if rng.random() < 0.5 else (d, a), (c, b)
+    return chords

@@ -1,0 +1,145 @@
+"""Shapes of networks: the plan by property, and the dialling against real nodes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pea2pea.errors import ConfigError
+from pea2pea.topology import Edge, Topology, edges
+
+SHAPES = [shape for shape in Topology if shape not in (Topology.GRID, Topology.RANDOM)]
+
+
+def degrees(plan: list[Edge], count: int) -> list[int]:
+    ends = Counter(end for edge in plan for end in edge)
+    return [ends[i] for i in range(count)]
+
+
+def is_connected(plan: list[Edge], count: int) -> bool:
+    neighbours: dict[int, set[int]] = {i: set() for i in range(count)}
+    for a, b in plan:
+        neighbours[a].add(b)
+        neighbours[b].add(a)
+    seen, frontier = {0}, [0]
+    while frontier:
+        new = neighbours[frontier.pop()] - seen
+        seen |= new
+        frontier.extend(new)
+    return len(seen) == count
+
+
+def check_plan(plan: list[Edge], count: int) -> None:
+    assert all(0 <= a < count and 0 <= b < count and a != b for a, b in plan)
+    assert len({frozenset(edge) for edge in plan}) == len(plan), "a pair is connected twice"
+    assert is_connected(plan, count)
+
+
+@given(shape=st.sampled_from(SHAPES), count=st.integers(3, 40))
+def test_every_shape_connects_all_and_no_pair_twice(shape: Topology, count: int) -> None:
+    check_plan(edges(shape, count), count)
+
+
+@given(count=st.integers(3, 40))
+def test_degrees_of_the_plain_shapes(count: int) -> None:
+    assert degrees(edges(Topology.LINE, count), count) == [1] + [2] * (count - 2) + [1]
+    assert degrees(edges(Topology.RING, count), count) == [2] * count
+    assert degrees(edges(Topology.MESH, count), count) == [count - 1] * count
+    assert degrees(edges(Topology.STAR, count), count) == [count - 1] + [1] * (count - 1)
+
+
+@given(count=st.integers(2, 40))
+def test_a_tree_is_binary_and_its_children_dial(count: int) -> None:
+    plan = edges(Topology.TREE, count)
+    assert [dialler for dialler, _ in plan] == list(range(1, count))
+    assert max(Counter(parent for _, parent in plan).values()) <= 2
+    assert all(parent < child for child, parent in plan)
+
+
+def test_the_nodes_of_a_star_dial_its_centre() -> None:
+    assert edges(Topology.STAR, 4) == [(1, 0), (2, 0), (3, 0)]
+
+
+@given(width=st.integers(1, 8), height=st.integers(1, 8))
+def test_a_grid_connects_exactly_the_neighbours(width: int, height: int) -> None:
+    count = width * height
+    if count < 2:
+        with pytest.raises(ConfigError):
+            edges(Topology.GRID, count, width=width, height=height)
+        return
+    plan = edges(Topology.GRID, count, width=width, height=height)
+    check_plan(plan, count)
+    assert len(plan) == (width - 1) * height + width * (height - 1)
+    for a, b in plan:
+        assert abs(a // width - b // width) + abs(a % width - b % width) == 1
+
+
+@given(data=st.data(), count=st.integers(2, 30), seed=st.integers())
+def test_a_random_graph_has_the_degree_asked_for(data: st.DataObject, count: int, seed: int) -> None:
+    degree = data.draw(st.integers(min(2, count - 1), count - 1))
+    plan = edges(Topology.RANDOM, count, degree=degree, seed=seed)
+    check_plan(plan, count)
+    odd = [degree] * (count - 1) + [degree + 1]
+    assert sorted(degrees(plan, count)) == (odd if degree * count % 2 else [degree] * count)
+
+
+def test_the_seed_decides_the_random_graph() -> None:
+    def plan(seed: int) -> list[Edge]:
+        return edges(Topology.RANDOM, 20, degree=4, seed=seed)
+
+    assert plan(1) == plan(1)
+    assert len({frozenset(map(frozenset, plan(seed))) for seed in range(20)}) == 20
+
+
+def test_chords_of_a_random_graph_are_random() -> None:
+    """Shuffling the order alone would leave every graph of one size and degree of the same structure."""
+
+    def triangles(seed: int) -> int:
+        pairs = {frozenset(edge) for edge in edges(Topology.RANDOM, 12, degree=4, seed=seed)}
+        return sum({frozenset((a, c)), frozenset((b, c))} <= pairs for a, b in pairs for c in range(12))
+
+    assert len({triangles(seed) for seed in range(10)}) > 1
+
+
+@pytest.mark.parametrize("shape", list(Topology))
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_nodes_are_refused(shape: Topology, count: int) -> None:
+    with pytest.raises(ConfigError) as error:
+        edges(shape, count)
+    assert error.value.field == "nodes"
+
+
+def test_a_ring_of_two_is_refused() -> None:
+    with pytest.raises(ConfigError, match="a ring takes 3 or more, not 2"):
+        edges(Topology.RING, 2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "field"),
+    [
+        (Topology.GRID, {}, "width"),
+        (Topology.GRID, {"width": 3}, "height"),
+        (Topology.GRID, {"width": 0, "height": 2}, "width"),
+        (Topology.GRID, {"width": 2, "height": -3}, "height"),
+        (Topology.GRID, {"width": 2, "height": 2}, "width"),
+        (Topology.GRID, {"width": 2, "height": 3, "degree": 2}, "degree"),
+        (Topology.RANDOM, {}, "degree"),
+        (Topology.RANDOM, {"degree": 0}, "degree"),
+        (Topology.RANDOM, {"degree": 1}, "degree"),
+        (Topology.RANDOM, {"degree": 6}, "degree"),
+        (Topology.RANDOM, {"degree": 2, "width": 3}, "width"),
+        (Topology.LINE, {"width": 6}, "width"),
+        (Topology.MESH, {"seed": 0}, "seed"),
+    ],
+)
+def test_wrong_dimensions_are_refused_by_name(shape: Topology, options: dict[str, int], field: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        edges(shape, 6, **options)
+    assert error.value.field == field
+
+
+def test_two_nodes_can_be_a_random_graph_of_degree_one() -> None:
+    assert degrees(edges(Topology.RANDOM, 2, degree=1), 2) == [1, 1]
