@@ -32,8 +32,9 @@ FLOORS: dict[int, set[str]] = {
     4: {"protocols"},
     5: {"node"},
     6: {"topology"},
-    7: {"memory", "typed", "cli"},
-    8: {"__init__", "__main__"},
+    7: {"memory", "typed", "__init__"},
+    8: {"cli"},
+    9: {"__main__"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 PURE = FLOORS[1]
@@ -214,7 +215,8 @@ def test_the_import_rules_see_every_way_to_import(tmp_path: Path, monkeypatch: p
 
 
 def test_the_core_is_read_in_an_afternoon() -> None:
-    assert sum(code_lines(path) for path in rooms()) <= MOST_CORE_LINES
+    core = {path.name: code_lines(path) for path in rooms() if path.stem in CORE | {"__init__"}}
+    assert sum(core.values()) <= MOST_CORE_LINES, core
 
 
 def test_code_lines_are_counted_without_what_explains_them(tmp_path: Path) -> None:
@@ -279,6 +281,21 @@ def undocumented(value: object) -> bool:
         return False
     own = vars(value).get("__doc__") if inspect.isclass(value) else value.__doc__
     return not own or own.startswith(f"{getattr(value, '__name__', '')}(")
+
+
+def test_the_invariants_name_what_is_there() -> None:
+    """A statement of what enforces an invariant is worth nothing once that was renamed."""
+    named = set(re.findall(r"`([a-z_]+)\.([\w.]+)`", (ROOT / "INVARIANTS.md").read_text(encoding="utf-8")))
+    named = {(room, path) for room, path in named if room in FLOOR_OF}
+    assert len(named) > 20
+    assert not [f"{room}.{path}" for room, path in named if not is_there(room, path)]
+
+
+def is_there(room: str, path: str) -> bool:
+    value: object = importlib.import_module(f"pea2pea.{room}")
+    for name in path.split("."):
+        value = getattr(value, name, None)
+    return value is not None
 
 
 # What importing it does

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pea2pea.errors import ConfigError
-from pea2pea.topology import Edge, Topology, edges
+from pea2pea import Config, Node, OnConnect, Peer
+from pea2pea.errors import ConfigError, LimitError, UsageError
+from pea2pea.network import Network
+from pea2pea.topology import Edge, Topology, connect_nodes, edges
+from support import Recorder
 
 SHAPES = [shape for shape in Topology if shape not in (Topology.GRID, Topology.RANDOM)]
 
@@ -143,3 +148,70 @@ def test_wrong_dimensions_are_refused_by_name(shape: Topology, options: dict[str
 
 def test_two_nodes_can_be_a_random_graph_of_degree_one() -> None:
     assert degrees(edges(Topology.RANDOM, 2, degree=1), 2) == [1, 1]
+
+
+# With nodes
+
+
+class Member(Node, OnConnect):
+    def __init__(self, config: Config, network: Network) -> None:
+        super().__init__(config, network=network)
+        self.met: Recorder[Peer] = Recorder()
+
+    async def on_connect(self, peer: Peer) -> None:
+        self.met.add(peer)
+
+
+@asynccontextmanager
+async def members(net: Network, count: int) -> AsyncIterator[list[Member]]:
+    config = Config(listen="127.0.0.1:0", max_connections_per_ip=100)
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(Member(config, net)) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "expected"),
+    [
+        (Topology.LINE, {}, [1, 2, 2, 2, 2, 1]),
+        (Topology.RING, {}, [2] * 6),
+        (Topology.MESH, {}, [5] * 6),
+        (Topology.STAR, {}, [5, 1, 1, 1, 1, 1]),
+        (Topology.GRID, {"width": 3, "height": 2}, [2, 3, 2, 2, 3, 2]),
+        (Topology.TREE, {}, [2, 3, 2, 1, 1, 1]),
+        (Topology.RANDOM, {"degree": 3, "seed": 7}, [3] * 6),
+    ],
+)
+async def test_nodes_get_the_connections_that_were_told(
+    net: Network, shape: Topology, options: dict[str, int], expected: list[int]
+) -> None:
+    async with members(net, 6) as nodes:
+        assert await connect_nodes(nodes, shape, **options) == expected
+        for node, count in zip(nodes, expected, strict=True):
+            await node.met.count(count)
+            assert node.num_connected == count
+
+
+async def test_what_is_wrong_is_refused_before_anything_is_dialled(net: Network) -> None:
+    async with members(net, 4) as nodes:
+        with pytest.raises(ConfigError):
+            await connect_nodes(nodes, Topology.GRID, width=3, height=2)
+        await nodes[3].stop_listening()
+        with pytest.raises(UsageError, match="does not listen"):
+            await connect_nodes(nodes, Topology.LINE)
+        assert not any(node.num_connected or node.num_connecting or node.met.items for node in nodes)
+
+
+async def test_who_is_not_dialled_need_not_listen(net: Network) -> None:
+    async with members(net, 3) as nodes:
+        for leaf in nodes[1:]:
+            await leaf.stop_listening()
+        assert await connect_nodes(nodes, Topology.STAR) == [2, 1, 1]
+
+
+async def test_a_dial_that_fails_ends_it_and_leaves_what_is_connected(net: Network) -> None:
+    alone = Config(listen="127.0.0.1:0", max_connections=1)
+    async with members(net, 3) as (first, second, third), Member(alone, net) as full:
+        await connect_nodes([third, full], Topology.LINE)
+        with pytest.raises(LimitError):
+            await connect_nodes([first, second, full, third], Topology.LINE)
+        assert first.num_connected == 1

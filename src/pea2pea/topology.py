@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from enum import Enum
-from itertools import combinations
+from itertools import chain, combinations
 from typing import TYPE_CHECKING, TypeAlias
 
+from .addr import Addr
 from .config import check_count
 from .errors import ConfigError, UsageError
 
@@ -53,18 +55,17 @@ async def connect_nodes(
     connected by then stays so.
     """
     plan = edges(topology, len(nodes), width=width, height=height, degree=degree, seed=seed)
-    for index in sorted({dialled for _, dialled in plan}):
-        if nodes[index].listening_addr is None:
-            raise UsageError(f"node {nodes[index].name} is to be dialled, but does not listen: start_listening() first")
-    counts = [0] * len(nodes)
+    addrs = {dialled: _listening_addr(nodes[dialled]) for _, dialled in plan}
     for dialler, dialled in plan:
-        addr = nodes[dialled].listening_addr
-        if addr is None:
-            raise UsageError(f"node {nodes[dialled].name} stopped listening before it was dialled")
-        await nodes[dialler].connect(addr)
-        counts[dialler] += 1
-        counts[dialled] += 1
-    return counts
+        await nodes[dialler].connect(addrs[dialled])
+    counts = Counter(chain.from_iterable(plan))
+    return [counts[index] for index in range(len(nodes))]
+
+
+def _listening_addr(node: Node) -> Addr:
+    if node.listening_addr is None:
+        raise UsageError(f"node {node.name} would be dialled, but does not listen: start_listening() first")
+    return node.listening_addr
 
 
 def edges(
