@@ -1,0 +1,17 @@
+"""The command ``pea2pea``: share a file, get one, see it spread through a demonstration network.
+
+A package above the core, which it uses as anyone could: it imports ``pea2pea`` and
+``pea2pea.errors``, the standard library, and (only where they are installed) ``rich`` and
+``uvloop``. Its rooms, each importing only those above it::
+
+    errors   what goes wrong, and the one line that says so      pure
+    tree     the SHA-256 tree over a file's chunks               pure
+    link     pea2pea://HOST:PORT/ROOT                            pure
+    wire     the messages between two nodes                      pure
+    plan     which chunk to ask of whom, and who is too late     pure
+    store    the file on disk: whole, or partial and resumable
+    swarm    the node that serves and fetches
+    show     progress bars, or plain lines
+    demo     many processes on one machine
+    main     the command line
+"""

@@ -1,0 +1,174 @@
+"""The messages between two nodes that share a file. Pure; imports the core's codecs.
+
+First, in the handshake, both sides send a :class:`Hello` of ``HELLO_SIZE`` bytes. Then frames with
+a length of four bytes in front, each of one message, whose first byte tells its kind; all numbers
+are big-endian.
+
+=======  ===========================================================================
+``B``    a bitmap of the chunks that the sender has, lowest index in the lowest bit
+``G``    indexes of chunks that it got since, four bytes each
+``R``    the index of a chunk that it asks for
+``N``    the index of a chunk that it was asked for and does not have
+``C``    a chunk: its index, the number of hashes in its proof, the proof, the data
+=======  ===========================================================================
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from pea2pea import Decoder, Encoder, LengthDelimited
+
+from .errors import CliError, PeerFaultError
+from .tree import HASH_SIZE, MAX_PROOF, Target, chunk_size
+
+MAGIC = b"pea2pea\x01"
+_HELLO = struct.Struct(f">8sBQ{HASH_SIZE}s")
+HELLO_SIZE = _HELLO.size
+_INDEX = struct.Struct(">I")
+_CHUNK = struct.Struct(">cIB")
+#: More than a node gathers between two writes; only bounds the frame.
+MAX_GOT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a node shares or wants; ``None`` from one that only asks what there is."""
+
+    target: Target | None
+
+    def encode(self) -> bytes:
+        """Return its ``HELLO_SIZE`` bytes."""
+        target = self.target or Target(0, bytes(HASH_SIZE))
+        return _HELLO.pack(MAGIC, self.target is not None, target.size, target.top)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Hello:
+        """Return the hello in ``data``. Raises :class:`PeerFaultError` where there is none."""
+        if len(data) != HELLO_SIZE or not data.startswith(MAGIC):
+            raise PeerFaultError("the other side does not speak this version of pea2pea")
+        _, knows, size, top = _HELLO.unpack(data)
+        if knows > 1:
+            raise PeerFaultError("a hello that is neither an offer nor a question")
+        try:
+            chunk_size(size)
+        except CliError as error:
+            raise PeerFaultError(str(error)) from error
+        return cls(Target(size, top) if knows else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Bitmap:
+    """The chunks that the sender has, as the bits of a number."""
+
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """Chunks that the sender has got."""
+
+    indexes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The sender asks for a chunk."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The sender does not have a chunk that it was asked for."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A chunk and its proof."""
+
+    index: int
+    proof: tuple[bytes, ...]
+    data: bytes | bytearray | memoryview
+
+
+Message: TypeAlias = Bitmap | Got | Request | Refuse | Chunk
+
+
+class Wire(Decoder[Message], Encoder[Message]):
+    """The codec for one file: frames are no larger than its chunks and its bitmap need."""
+
+    __slots__ = ("_count", "_frames")
+
+    def __init__(self, target: Target) -> None:
+        self._count = target.count
+        largest = max(
+            _CHUNK.size + MAX_PROOF * HASH_SIZE + target.chunk,
+            1 + self._bitmap_size(),
+            1 + MAX_GOT * _INDEX.size,
+        )
+        self._frames = LengthDelimited(max_frame=largest)
+
+    def decode(self, buffer: memoryview) -> tuple[Sequence[Message], int]:
+        """Return the whole messages in ``buffer``. Raises :class:`PeerFaultError` on what is none."""
+        frames, consumed = self._frames.decode(buffer)
+        return [self._parse(frame) for frame in frames], consumed
+
+    def frame_size(self, head: memoryview) -> int:
+        """Return how large the frame is that begins with ``head``."""
+        return self._frames.frame_size(head)
+
+    def encode(self, messages: Sequence[Message]) -> Sequence[bytes | bytearray | memoryview]:
+        """Return the frames of ``messages``."""
+        return self._frames.encode([self._print(message) for message in messages])
+
+    def _print(self, message: Message) -> bytes:
+        match message:
+            case Chunk(index, proof, data):
+                return b"".join((_CHUNK.pack(b"C", index, len(proof)), *proof, data))
+            case Bitmap(bits):
+                return b"B" + bits.to_bytes(self._bitmap_size(), "little")
+            case Got(indexes):
+                return b"G" + struct.pack(f">{len(indexes)}I", *indexes)
+            case Request(index):
+                return b"R" + _INDEX.pack(index)
+            case Refuse(index):
+                return b"N" + _INDEX.pack(index)
+
+    def _parse(self, frame: bytes | bytearray) -> Message:
+        kind, rest = frame[:1], memoryview(frame)[1:]
+        if kind == b"C":
+            return self._parse_chunk(frame)
+        if kind == b"B" and len(rest) == self._bitmap_size():
+            bits = int.from_bytes(rest, "little")
+            if bits >> self._count == 0:
+                return Bitmap(bits)
+        if kind in (b"R", b"N") and len(rest) == _INDEX.size:
+            index = self._index(_INDEX.unpack(rest)[0])
+            return Request(index) if kind == b"R" else Refuse(index)
+        if kind == b"G" and len(rest) % _INDEX.size == 0:
+            return Got(tuple(self._index(index) for (index,) in _INDEX.iter_unpack(rest)))
+        raise PeerFaultError(f"a frame of {len(frame)} bytes that is no message")
+
+    def _parse_chunk(self, frame: bytes | bytearray) -> Chunk:
+        if len(frame) < _CHUNK.size:
+            raise PeerFaultError("a chunk without its header")
+        _, index, hashes = _CHUNK.unpack_from(frame)
+        start = _CHUNK.size + hashes * HASH_SIZE
+        if hashes > MAX_PROOF or len(frame) < start:
+            raise PeerFaultError(f"a proof of {hashes} hashes in {len(frame)} bytes")
+        proof = tuple(bytes(frame[at : at + HASH_SIZE]) for at in range(_CHUNK.size, start, HASH_SIZE))
+        return Chunk(self._index(index), proof, memoryview(frame)[start:])
+
+    def _index(self, index: int) -> int:
+        if index >= self._count:
+            raise PeerFaultError(f"chunk {index} of {self._count}")
+        return index
+
+    def _bitmap_size(self) -> int:
+        return (self._count + 7) // 8
