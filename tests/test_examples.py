@@ -1,0 +1,103 @@
+"""Every example runs, as a user would run it, and so does the first program of the README."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+
+#: Development mode, so that what is left open is complained about, and that is an error.
+PYTHON = (sys.executable, "-X", "dev", "-W", "error", "-u")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
+
+
+def run(*arguments: str | Path) -> str:
+    """Run a program to its end and return what it printed; it must succeed and complain of nothing."""
+    done = subprocess.run(
+        [*PYTHON, *map(str, arguments)], capture_output=True, text=True, env=ENVIRONMENT, timeout=50, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@contextmanager
+def running(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """A program that reads and writes lines; it is killed at the end if it has not ended by itself."""
+    program = subprocess.Popen(
+        [*PYTHON, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    with program:
+        try:
+            yield program
+        finally:
+            program.kill()
+
+
+def first_program(markdown: Path) -> str:
+    found = re.search(r"^```python\n(.*?)^```$", markdown.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_every_example_is_run_here() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"chaos", "chat", "crawler", "echo", "handshake"}
+
+
+def test_the_program_of_the_readme(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(first_program(ROOT / "README.md"), encoding="utf-8")
+    assert run(program) == "it came back: hello\n"
+
+
+def test_echo() -> None:
+    assert run(EXAMPLES / "echo.py") == "hello\n"
+
+
+def test_handshake_lets_in_who_knows_the_secret_and_nobody_else() -> None:
+    printed = run(EXAMPLES / "handshake.py")
+    assert printed == "friend: in, session 32 bytes\nstranger: turned away (IncompleteReadError)\n"
+
+
+def test_crawler_finds_everyone() -> None:
+    assert run(EXAMPLES / "crawler.py") == "found 20 of 20 nodes\n"
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_chaos_does_not_bring_the_node_down(seed: str) -> None:
+    summary, answer = run(EXAMPLES / "chaos.py", seed).splitlines()
+    assert re.match(rf"seed {seed}: 50 connections ended, .*\d+ FrameTooLargeError.*\d+ IncompleteFrameError", summary)
+    assert answer == "still there"
+
+
+def test_chat_tells_everyone_what_is_typed() -> None:
+    def line(program: subprocess.Popen[str]) -> str:
+        assert program.stdout is not None
+        return program.stdout.readline().rstrip("\n")
+
+    def type_in(program: subprocess.Popen[str], text: str) -> None:
+        assert program.stdin is not None
+        program.stdin.write(text)
+        program.stdin.flush()
+
+    with running(EXAMPLES / "chat.py", "ann", "127.0.0.1:0") as ann:
+        addr = line(ann).rpartition(" ")[2]
+        with running(EXAMPLES / "chat.py", "bob", "127.0.0.1:0", addr) as bob:
+            assert line(bob).startswith("* bob listens on ")
+            assert (line(ann), line(bob)) == ("* bob is here", "* ann is here")
+            type_in(bob, "hello\n")
+            assert line(ann) == "<bob> hello"
+            type_in(ann, "\x1b[2J and welcome\n")
+            assert line(bob) == "<ann> \\x1b[2J and welcome"
+            assert bob.stdin is not None
+            bob.stdin.close()
+            assert line(ann) == "* bob left (reading)"
+            assert bob.wait(timeout=20) == 0
