@@ -138,13 +138,18 @@ CONTRACT = [
             "topology::test_the_seed_decides_the_random_graph",
         ),
     ),
-    Promise("topology.counts", "connect_nodes connects them and says how many connections each has"),
+    Promise(
+        "topology.counts",
+        "connect_nodes connects them and says how many connections each has",
+        ("topology::test_nodes_get_the_connections_that_were_told",),
+    ),
     Promise(
         "topology.refused",
         "wrong dimensions or too few nodes are refused before anything is dialled",
         (
             "topology::test_wrong_dimensions_are_refused_by_name",
             "topology::test_too_few_nodes_are_refused",
+            "topology::test_what_is_wrong_is_refused_before_anything_is_dialled",
         ),
     ),
 ]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pea2pea import Config, Node, OnConnect, Peer
 from pea2pea.errors import ConfigError, LimitError, UsageError
 from pea2pea.network import Network
-from pea2pea.topology import Edge, Topology, connect_nodes, edges
+from pea2pea.topology import Edge, Options, Topology, connect_nodes
 from support import Recorder
 
 SHAPES = [shape for shape in Topology if shape not in (Topology.GRID, Topology.RANDOM)]
@@ -45,27 +45,27 @@ def check_plan(plan: list[Edge], count: int) -> None:
 
 @given(shape=st.sampled_from(SHAPES), count=st.integers(3, 40))
 def test_every_shape_connects_all_and_no_pair_twice(shape: Topology, count: int) -> None:
-    check_plan(edges(shape, count), count)
+    check_plan(shape.edges(count), count)
 
 
 @given(count=st.integers(3, 40))
 def test_degrees_of_the_plain_shapes(count: int) -> None:
-    assert degrees(edges(Topology.LINE, count), count) == [1] + [2] * (count - 2) + [1]
-    assert degrees(edges(Topology.RING, count), count) == [2] * count
-    assert degrees(edges(Topology.MESH, count), count) == [count - 1] * count
-    assert degrees(edges(Topology.STAR, count), count) == [count - 1] + [1] * (count - 1)
+    assert degrees(Topology.LINE.edges(count), count) == [1] + [2] * (count - 2) + [1]
+    assert degrees(Topology.RING.edges(count), count) == [2] * count
+    assert degrees(Topology.MESH.edges(count), count) == [count - 1] * count
+    assert degrees(Topology.STAR.edges(count), count) == [count - 1] + [1] * (count - 1)
 
 
 @given(count=st.integers(2, 40))
 def test_a_tree_is_binary_and_its_children_dial(count: int) -> None:
-    plan = edges(Topology.TREE, count)
+    plan = Topology.TREE.edges(count)
     assert [dialler for dialler, _ in plan] == list(range(1, count))
     assert max(Counter(parent for _, parent in plan).values()) <= 2
     assert all(parent < child for child, parent in plan)
 
 
 def test_the_nodes_of_a_star_dial_its_centre() -> None:
-    assert edges(Topology.STAR, 4) == [(1, 0), (2, 0), (3, 0)]
+    assert Topology.STAR.edges(4) == [(1, 0), (2, 0), (3, 0)]
 
 
 @given(width=st.integers(1, 8), height=st.integers(1, 8))
@@ -73,9 +73,9 @@ def test_a_grid_connects_exactly_the_neighbours(width: int, height: int) -> None
     count = width * height
     if count < 2:
         with pytest.raises(ConfigError):
-            edges(Topology.GRID, count, width=width, height=height)
+            Topology.GRID.edges(count, width=width, height=height)
         return
-    plan = edges(Topology.GRID, count, width=width, height=height)
+    plan = Topology.GRID.edges(count, width=width, height=height)
     check_plan(plan, count)
     assert len(plan) == (width - 1) * height + width * (height - 1)
     for a, b in plan:
@@ -85,7 +85,7 @@ def test_a_grid_connects_exactly_the_neighbours(width: int, height: int) -> None
 @given(data=st.data(), count=st.integers(2, 30), seed=st.integers())
 def test_a_random_graph_has_the_degree_asked_for(data: st.DataObject, count: int, seed: int) -> None:
     degree = data.draw(st.integers(min(2, count - 1), count - 1))
-    plan = edges(Topology.RANDOM, count, degree=degree, seed=seed)
+    plan = Topology.RANDOM.edges(count, degree=degree, seed=seed)
     check_plan(plan, count)
     odd = [degree] * (count - 1) + [degree + 1]
     assert sorted(degrees(plan, count)) == (odd if degree * count % 2 else [degree] * count)
@@ -93,7 +93,7 @@ def test_a_random_graph_has_the_degree_asked_for(data: st.DataObject, count: int
 
 def test_the_seed_decides_the_random_graph() -> None:
     def plan(seed: int) -> list[Edge]:
-        return edges(Topology.RANDOM, 20, degree=4, seed=seed)
+        return Topology.RANDOM.edges(20, degree=4, seed=seed)
 
     assert plan(1) == plan(1)
     assert len({frozenset(map(frozenset, plan(seed))) for seed in range(20)}) == 20
@@ -103,7 +103,7 @@ def test_chords_of_a_random_graph_are_random() -> None:
     """Shuffling the order alone would leave every graph of one size and degree of the same structure."""
 
     def triangles(seed: int) -> int:
-        pairs = {frozenset(edge) for edge in edges(Topology.RANDOM, 12, degree=4, seed=seed)}
+        pairs = {frozenset(edge) for edge in Topology.RANDOM.edges(12, degree=4, seed=seed)}
         return sum({frozenset((a, c)), frozenset((b, c))} <= pairs for a, b in pairs for c in range(12))
 
     assert len({triangles(seed) for seed in range(10)}) > 1
@@ -113,13 +113,13 @@ def test_chords_of_a_random_graph_are_random() -> None:
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_nodes_are_refused(shape: Topology, count: int) -> None:
     with pytest.raises(ConfigError) as error:
-        edges(shape, count)
+        shape.edges(count)
     assert error.value.field == "nodes"
 
 
 def test_a_ring_of_two_is_refused() -> None:
     with pytest.raises(ConfigError, match="a ring takes 3 or more, not 2"):
-        edges(Topology.RING, 2)
+        Topology.RING.edges(2)
 
 
 @pytest.mark.parametrize(
@@ -140,14 +140,14 @@ def test_a_ring_of_two_is_refused() -> None:
         (Topology.MESH, {"seed": 0}, "seed"),
     ],
 )
-def test_wrong_dimensions_are_refused_by_name(shape: Topology, options: dict[str, int], field: str) -> None:
+def test_wrong_dimensions_are_refused_by_name(shape: Topology, options: Options, field: str) -> None:
     with pytest.raises(ConfigError) as error:
-        edges(shape, 6, **options)
+        shape.edges(6, **options)
     assert error.value.field == field
 
 
 def test_two_nodes_can_be_a_random_graph_of_degree_one() -> None:
-    assert degrees(edges(Topology.RANDOM, 2, degree=1), 2) == [1, 1]
+    assert degrees(Topology.RANDOM.edges(2, degree=1), 2) == [1, 1]
 
 
 # With nodes
@@ -182,7 +182,7 @@ async def members(net: Network, count: int) -> AsyncIterator[list[Member]]:
     ],
 )
 async def test_nodes_get_the_connections_that_were_told(
-    net: Network, shape: Topology, options: dict[str, int], expected: list[int]
+    net: Network, shape: Topology, options: Options, expected: list[int]
 ) -> None:
     async with members(net, 6) as nodes:
         assert await connect_nodes(nodes, shape, **options) == expected

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from itertools import chain, combinations
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
 
 from .addr import Addr
 from .config import check_count
@@ -23,6 +23,18 @@ Edge: TypeAlias = tuple[int, int]
 _SWAPS_PER_CHORD = 10
 
 
+class Options(TypedDict, total=False):
+    """What some shapes take: ``width`` and ``height`` a grid, ``degree`` and ``seed`` a random graph."""
+
+    width: int | None
+    height: int | None
+    degree: int | None
+    seed: int | None
+
+
+_TAKEN_BY = {"width": "grid", "height": "grid", "degree": "random", "seed": "random"}
+
+
 class Topology(Enum):
     """How nodes are connected with one another."""
 
@@ -34,27 +46,41 @@ class Topology(Enum):
     TREE = "tree"  # a binary tree, the first at its root, filled level by level
     RANDOM = "random"  # a connected graph in which each has ``degree`` connections
 
+    def edges(self, count: int, **options: Unpack[Options]) -> list[Edge]:
+        """Return who dials whom among ``count`` nodes: no pair twice, in either direction, and none itself.
 
-_OPTIONS = {Topology.GRID: ("width", "height"), Topology.RANDOM: ("degree", "seed")}
+        A grid needs its ``width`` and ``height``, which make up ``count``. A random graph needs a
+        ``degree`` from 2 to ``count - 1`` (or 1 between two nodes); where ``degree * count`` is odd one
+        node has a connection more, since every connection has two ends. The same ``seed`` gives the
+        same graph. Raises :class:`ConfigError` for fewer than two nodes (three in a ring), for
+        dimensions that do not fit, and for an option that the topology does not have.
+        """
+        _check(self, count, options)
+        match self:
+            case Topology.LINE:
+                return [(i, i + 1) for i in range(count - 1)]
+            case Topology.RING:
+                return [(i, (i + 1) % count) for i in range(count)]
+            case Topology.MESH:
+                return list(combinations(range(count), 2))
+            case Topology.STAR:
+                return [(i, 0) for i in range(1, count)]
+            case Topology.TREE:
+                return [(i, (i - 1) // 2) for i in range(1, count)]
+            case Topology.GRID:
+                return list(_grid(options.get("width") or count, count))
+        return _random(count, options.get("degree") or 1, random.Random(options.get("seed")))
 
 
-async def connect_nodes(
-    nodes: Sequence[Node],
-    topology: Topology,
-    *,
-    width: int | None = None,
-    height: int | None = None,
-    degree: int | None = None,
-    seed: int | None = None,
-) -> list[int]:
+async def connect_nodes(nodes: Sequence[Node], topology: Topology, **options: Unpack[Options]) -> list[int]:
     """Connect ``nodes`` in the shape of ``topology`` and return how many connections each gets from it.
 
-    The options are those of :func:`edges`, and refused as it says. Raises :class:`UsageError` where a
-    node that would be dialled does not listen, and like the former before anything is dialled. Then
-    dials one connection after the other; what :meth:`Node.connect` raises ends that, and what is
+    The options are those of :meth:`Topology.edges`, and refused as it says. Raises :class:`UsageError`
+    where a node that would be dialled does not listen, and like the former before anything is dialled.
+    Then dials one connection after the other; what :meth:`Node.connect` raises ends that, and what is
     connected by then stays so.
     """
-    plan = edges(topology, len(nodes), width=width, height=height, degree=degree, seed=seed)
+    plan = topology.edges(len(nodes), **options)
     addrs = {dialled: _listening_addr(nodes[dialled]) for _, dialled in plan}
     for dialler, dialled in plan:
         await nodes[dialler].connect(addrs[dialled])
@@ -68,53 +94,17 @@ def _listening_addr(node: Node) -> Addr:
     return node.listening_addr
 
 
-def edges(
-    topology: Topology,
-    count: int,
-    *,
-    width: int | None = None,
-    height: int | None = None,
-    degree: int | None = None,
-    seed: int | None = None,
-) -> list[Edge]:
-    """Return who dials whom among ``count`` nodes: no pair twice, in either direction, and none itself.
-
-    A grid needs its ``width`` and ``height``, which make up ``count``. A random graph needs a
-    ``degree`` from 2 to ``count - 1`` (or 1 between two nodes); where ``degree * count`` is odd one
-    node has a connection more, since every connection has two ends. The same ``seed`` gives the
-    same graph. Raises :class:`ConfigError` for fewer than two nodes (three in a ring), for
-    dimensions that do not fit, and for an option that the topology does not have.
-    """
-    options = {"width": width, "height": height, "degree": degree, "seed": seed}
-    _check(topology, count, options)
-    match topology:
-        case Topology.LINE:
-            return [(i, i + 1) for i in range(count - 1)]
-        case Topology.RING:
-            return [(i, (i + 1) % count) for i in range(count)]
-        case Topology.MESH:
-            return list(combinations(range(count), 2))
-        case Topology.STAR:
-            return [(i, 0) for i in range(1, count)]
-        case Topology.TREE:
-            return [(i, (i - 1) // 2) for i in range(1, count)]
-        case Topology.GRID:
-            return list(_grid(width or count, count))
-        case Topology.RANDOM:
-            return _random(count, degree or 1, random.Random(seed))
-
-
-def _check(topology: Topology, count: int, options: dict[str, int | None]) -> None:
+def _check(topology: Topology, count: int, options: Options) -> None:
     least = 3 if topology is Topology.RING else 2
     if count < least:
         raise ConfigError("nodes", f"a {topology.value} takes {least} or more, not {count}")
-    takes = _OPTIONS.get(topology, ())
-    for option, value in options.items():
-        if option not in takes and value is not None:
-            raise ConfigError(option, f"a {topology.value} has none")
-        if option in takes and option != "seed":
+    for option, shape in _TAKEN_BY.items():
+        value = options.get(option)
+        if shape == topology.value and option != "seed":
             check_count(option, value)
-    width, height, degree = options["width"], options["height"], options["degree"]
+        elif shape != topology.value and value is not None:
+            raise ConfigError(option, f"a {topology.value} has none")
+    width, height, degree = options.get("width"), options.get("height"), options.get("degree")
     if width and height and width * height != count:
         raise ConfigError("width", f"a grid of {width} x {height} takes {width * height} nodes, not {count}")
     if degree and not min(2, count - 1) <= degree < count:
