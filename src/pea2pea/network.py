@@ -8,16 +8,16 @@ in its place by implementing the three interfaces here.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TypeVar
 
 from .addr import Addr
-from .errors import ListenError, UsageError
+from .errors import UsageError
 
-ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
-Factory = Callable[[], ProtocolT]
+#: Why ``accept`` fails when the system, not the connection, is at fault: worth waiting out.
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Incoming(ABC):
@@ -78,3 +78,132 @@ class Network(ABC):
     async def resolve(self, addr: Addr) -> Addr:
         """Return ``addr`` with an IP address for a host. Raises ``OSError`` for a name that is unknown."""
         return addr
+
+
+class TcpNetwork(Network):
+    """TCP over IPv4 and IPv6, through the running event loop."""
+
+    async def listen(self, addr: Addr, *, backlog: int, reuse_port: bool) -> Listener:
+        addr = await self.resolve(addr)
+        sock = socket.socket(_family(addr), socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            if os.name == "posix":  # elsewhere this lets another process take the port over
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                _share_port(sock)
+            if addr.is_wildcard and sock.family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.bind(addr)
+            sock.listen(backlog)
+        except BaseException:
+            sock.close()
+            raise
+        return TcpListener(sock)
+
+    async def dial(self, addr: Addr, protocol: asyncio.BaseProtocol, *, sock: socket.socket | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        sock = sock or socket.socket(_family(addr), socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, addr)
+            # A port of the ephemeral range that nobody listens on can be met by itself
+            # (simultaneous open, RFC 9293, 3.5).
+            if sock.getsockname()[:2] == sock.getpeername()[:2]:
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "the socket met itself: nobody listens there")
+            await loop.create_connection(lambda: protocol, sock=sock)
+        except BaseException:
+            sock.close()
+            raise
+
+    async def resolve(self, addr: Addr) -> Addr:
+        if addr.ip is not None:
+            return addr
+        found = await asyncio.get_running_loop().getaddrinfo(addr.host, addr.port, type=socket.SOCK_STREAM)
+        name = found[0][4]
+        return Addr.of((str(name[0]), addr.port))
+
+
+class TcpListener(Listener):
+    """A listening socket."""
+
+    __slots__ = ("_held", "_sock", "_waiter")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.addr = Addr.of(sock.getsockname()[:2])
+        self._sock = sock
+        self._waiter: asyncio.Future[None] | None = None
+        self._held: tuple[socket.socket, tuple[str, int]] | None = None
+
+    def accept(self) -> Incoming | None:
+        held, self._held = self._held, None
+        try:
+            sock, name = held or self._sock.accept()
+        except OSError as exc:
+            if exc.errno in EXHAUSTED:
+                raise
+            return None  # none waits, or the one that did is gone: accept(2) says to try again
+        sock.setblocking(False)
+        # The kernel's text of an IPv4 address is canonical already.
+        return TcpIncoming(sock, Addr(*name) if sock.family == socket.AF_INET else Addr.of(name[:2]))
+
+    async def ready(self) -> None:
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        try:
+            loop.add_reader(self._sock, _wake, waiter)
+        except NotImplementedError:  # the proactor loop of Windows can only wait by accepting
+            self._held = await loop.sock_accept(self._sock)
+            return
+        self._waiter = waiter
+        try:
+            await waiter
+        finally:
+            self._stop_waiting()
+
+    def close(self) -> None:
+        self._stop_waiting()
+        if self._held is not None:
+            self._held[0].close()
+        self._sock.close()
+
+    def _stop_waiting(self) -> None:
+        # Before the descriptor is closed, and not after: its number may be another's by then.
+        if self._waiter is not None:
+            self._waiter.get_loop().remove_reader(self._sock)
+            self._waiter = None
+
+
+class TcpIncoming(Incoming):
+    """An accepted socket."""
+
+    __slots__ = ("_sock",)
+
+    def __init__(self, sock: socket.socket, addr: Addr) -> None:
+        self._sock = sock
+        self.addr = addr
+
+    async def open(self, protocol: asyncio.BaseProtocol) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, self._sock)
+        except BaseException:
+            self._sock.close()
+            raise
+
+    def reject(self) -> None:
+        self._sock.close()
+
+
+def _family(addr: Addr) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in addr.host else socket.AF_INET
+
+
+def _share_port(sock: socket.socket) -> None:
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise UsageError("reuse_port: this platform has no SO_REUSEPORT")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -1,0 +1,223 @@
+"""The way in of a message: decoded in batches, queued, processed in order by one task. May import asyncio.
+
+An inbox is handed bytes by its :class:`~pea2pea.link.Link` and never touches the transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .codec import Decoder
+from .errors import IdleTimeoutError
+from .stats import Stats
+from .waiting import Deadline, Doorbell
+
+if TYPE_CHECKING:
+    from .peer import Peer
+
+
+class Receiver(Protocol):
+    """What an inbox tells its node."""
+
+    def _reading_ended(self, peer: Peer, exc: BaseException | None) -> None: ...
+
+    def _hook_failed(self, peer: Peer, hook: str, exc: BaseException) -> None: ...
+
+    def _messages_dropped(self, peer: Peer, count: int) -> None: ...
+
+
+class Inbox:
+    """One peer's messages on their way in.
+
+    ``resume`` is called, from the task that processes, whenever the queue has run empty.
+    """
+
+    __slots__ = (
+        "_backpressure",
+        "_bell",
+        "_decoder",
+        "_depth",
+        "_end",
+        "_ending",
+        "_idle",
+        "_loop",
+        "_node",
+        "_peer",
+        "_process",
+        "_queue",
+        "_resume",
+        "_stats",
+        "stopped",
+        "task",
+    )
+
+    def __init__(
+        self,
+        node: Receiver,
+        peer: Peer,
+        decoder: Decoder[Any],
+        process: Callable[[Peer, Any], Coroutine[Any, Any, None]],
+        resume: Callable[[], object],
+        stats: tuple[Stats, Stats],
+        *,
+        depth: int,
+        backpressure: bool,
+        idle_timeout: float | None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._node = node
+        self._peer = peer
+        self._decoder = decoder
+        self._process = process
+        self._resume = resume
+        self._stats = stats
+        self._depth = depth
+        self._backpressure = backpressure
+        # These come with the first message: most of many connections are silent.
+        self._queue: deque[Any] = _NOTHING
+        self._bell: Doorbell | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._ending = False
+        self._end: BaseException | None = None
+        #: No message is taken or processed any more.
+        self.stopped = False
+        self._idle: Deadline | None = None
+        if idle_timeout is not None:
+            self._idle = Deadline(self._loop, idle_timeout, self._fell_idle)
+            self._idle.restart()
+
+    def count_bytes(self, nbytes: int) -> None:
+        """Add to the statistics what was received."""
+        for stats in self._stats:
+            stats.bytes_received += nbytes
+
+    def decode(self, view: memoryview) -> int:
+        """Queue the messages in ``view`` and return how many bytes of it are done with.
+
+        A decoder may stop before bytes that it will refuse, so that the messages before them count.
+        """
+        start, end = 0, len(view)
+        try:
+            while start < end:
+                messages, used = self._decoder.decode(view[start:] if start else view)
+                start += used
+                if messages:
+                    self._enqueue(messages)
+                elif not used:
+                    break
+        except Exception as exc:  # the user's code, or the peer's bytes: it ends this connection
+            self._decoder_failed(exc)
+            return end
+        return start
+
+    def frame_size(self, head: memoryview) -> int:
+        """The size of the frame that begins with ``head``, or 0."""
+        try:
+            return self._decoder.frame_size(head)
+        except Exception as exc:  # as above
+            self._decoder_failed(exc)
+            return 0
+
+    def finish(self, rest: memoryview) -> None:
+        """The peer ended its stream, with ``rest`` undecoded."""
+        try:
+            messages = self._decoder.finish(rest)
+        except Exception as exc:  # as above
+            self._decoder_failed(exc)
+        else:
+            if messages:
+                self._enqueue(messages)
+            self.end(None)
+
+    def end(self, exc: BaseException | None) -> None:
+        """Nothing more will come; reported once all that came before is processed."""
+        if self._ending or self.stopped:
+            return
+        self._ending = True
+        self._end = exc
+        if self.task is None or (not self._queue and self._bell is not None and self._bell.is_awaited):
+            self._report()
+
+    def stop(self) -> None:
+        """Process nothing more, not even what is queued."""
+        self.stopped = True
+        if self._queue:
+            self._queue.clear()
+        if self._idle is not None:
+            self._idle.close()
+
+    def deliver(self) -> bool:
+        """Let the task work on what was queued, now if it is idle; return whether reading should pause."""
+        if self._bell is not None and self._queue:
+            self._bell.ring()
+        surplus = len(self._queue) - self._depth
+        if surplus < 0 or self._ending:
+            return self._ending
+        if self._backpressure:
+            return True
+        if surplus:
+            for _ in range(surplus):
+                self._queue.pop()
+            self._node._messages_dropped(self._peer, surplus)
+        return False
+
+    def _enqueue(self, messages: Sequence[Any]) -> None:
+        if self.stopped:
+            return
+        if self.task is None:
+            self._queue = deque()
+            self._bell = Doorbell(self._loop)
+            self.task = self._loop.create_task(self._consume(self._bell))
+        self._queue.extend(messages)
+        for stats in self._stats:
+            stats.messages_received += len(messages)
+        if self._idle is not None:
+            self._idle.restart()
+
+    async def _consume(self, bell: Doorbell) -> None:
+        queue, peer, process = self._queue, self._peer, self._process
+        try:
+            while not self.stopped:
+                while queue:
+                    await process(peer, queue.popleft())
+                if self._ending:
+                    self._report()
+                    break
+                self._resume()
+                await bell
+        except Exception as exc:  # the user's code: it ends this connection
+            self._node._hook_failed(peer, "process_message", exc)
+            self._give_up(exc)
+        except asyncio.CancelledError as exc:
+            self._give_up(exc)
+            raise
+
+    def _decoder_failed(self, exc: Exception) -> None:
+        self._node._hook_failed(self._peer, "decoder", exc)
+        self.end(exc)
+
+    def _report(self) -> None:
+        if not self.stopped:
+            self._node._reading_ended(self._peer, self._end)
+
+    def _give_up(self, exc: BaseException) -> None:
+        # Where the node itself stopped this, it needs no telling.
+        if not self.stopped:
+            self._ending = True
+            self._end = exc
+            self._report()
+
+    def _fell_idle(self) -> None:
+        if self._queue or (self._bell is not None and not self._bell.is_awaited):
+            # It is this side that is slow.
+            assert self._idle is not None
+            self._idle.restart()
+        else:
+            self._give_up(IdleTimeoutError("no message came within idle_timeout"))
+
+
+#: Stands for the queue of an inbox that never had a message. Nothing is ever put into it.
+_NOTHING: deque[Any] = deque(maxlen=0)

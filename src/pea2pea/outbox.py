@@ -1,0 +1,283 @@
+"""The way out of a message: a peer's queue, its encoder, and the batches that leave. May import asyncio.
+
+What is sent within one turn of the loop is encoded and written as one batch. While the system
+takes no more, messages queue up to ``write_queue_depth``; senders then wait, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
+
+from .codec import Buffer, Encoder
+from .errors import NotConnectedError, NotEnabledError, Pea2PeaError, QueueFullError, WriteTimeoutError
+from .stats import Stats
+from .waiting import Deadline
+
+# Below this, one write of joined bytes is cheaper than one write each.
+JOIN_BELOW = 64 * 1024
+
+
+class Encoded:
+    """A message that is encoded already; it takes its place among those that are not."""
+
+    __slots__ = ("buffers",)
+
+    def __init__(self, buffers: Sequence[Buffer]) -> None:
+        self.buffers = buffers
+
+
+class Outbox:
+    """One peer's messages on their way out.
+
+    ``failed`` is called with the exception when the encoder raises or the peer takes nothing
+    within ``timeout``.
+    """
+
+    __slots__ = (
+        "_blocked",
+        "_deadline",
+        "_failed",
+        "_flushes",
+        "_handed",
+        "_in_flight",
+        "_loop",
+        "_mixed",
+        "_transport",
+        "_unwritten",
+        "_waiters",
+        "encoder",
+        "queue",
+        "room",
+        "scheduled",
+        "stats",
+    )
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        encoder: Encoder[Any],
+        stats: tuple[Stats, Stats],
+        failed: Callable[[Exception], object],
+        *,
+        depth: int,
+        timeout: float | None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._transport = transport
+        self._failed = failed
+        self.encoder = encoder
+        self.stats = stats
+        #: What was sent and is not encoded yet: at most ``room`` messages. Zero room: closed.
+        self.queue: list[Any] = []
+        self.room = depth
+        #: Whether a flush will come by itself.
+        self.scheduled = False
+        self._mixed = False
+        self._deadline = Deadline(self._loop, timeout, self._time_out) if timeout is not None else None
+        # Both are rare; an idle connection holds neither. Bounded by the tasks that wait.
+        self._waiters: deque[tuple[asyncio.Future[None], Any]] | None = None
+        self._flushes: deque[tuple[asyncio.Future[None], int]] | None = None
+        # One batch at the most: the next is encoded when it is gone.
+        self._unwritten: Sequence[Buffer] = ()
+        self._in_flight = 0
+        self._handed = 0
+        # Any byte that waits in the transport pauses this side, so that "not blocked" means
+        # "all of it is with the operating system".
+        transport.set_write_buffer_limits(high=0)
+        self._blocked = False
+        if transport.get_write_buffer_size():
+            self.block()
+
+    # -- sending ---------------------------------------------------------------------------
+
+    def refusal(self) -> Pea2PeaError:
+        """Why there is no room."""
+        if self.room:
+            return QueueFullError(f"write_queue_depth ({self.room}) messages wait already")
+        return NotConnectedError("the peer is gone")
+
+    def put(self, message: Any) -> None:
+        """Queue a message, or raise. (``Writing.send_nowait`` is this, inlined.)"""
+        if len(self.queue) >= self.room:
+            raise self.refusal()
+        if not self.scheduled:
+            self.schedule()
+        self.queue.append(message)
+
+    def put_encoded(self, buffers: Sequence[Buffer]) -> None:
+        """Queue a message that is encoded already, or raise."""
+        self.put(Encoded(buffers))
+        self._mixed = True
+
+    async def wait_to_put(self, message: Any) -> None:
+        """Queue a message when its turn comes. Cancelled: it is queued whole or not at all."""
+        if not self.room:
+            raise self.refusal()
+        if self._waiters is None:
+            self._waiters = deque()
+        await self._wait_in(self._waiters, message)
+
+    async def flushed(self) -> None:
+        """Return when all that is queued now is with the operating system."""
+        self.flush()
+        target = self._handed + self._in_flight + len(self.queue)
+        if target == self._handed:
+            return
+        if self._flushes is None:
+            self._flushes = deque()
+        await self._wait_in(self._flushes, target)
+
+    async def _wait_in(self, line: deque[tuple[asyncio.Future[None], Any]], what: Any) -> None:
+        place = (self._loop.create_future(), what)
+        line.append(place)
+        try:
+            await place[0]
+        except asyncio.CancelledError:
+            # Whoever is served has left the line already.
+            if place in line:
+                line.remove(place)
+            raise
+
+    def schedule(self) -> None:
+        """Flush in the next turn of the loop."""
+        self._loop.call_soon(self.flush)
+        # In debug mode every message goes this way: call_soon refuses other threads then.
+        self.scheduled = not self._loop.get_debug()
+
+    # -- leaving ---------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Encode and write what is queued, unless an earlier batch still waits."""
+        self.scheduled = False
+        if self._blocked or not self.queue:
+            return
+        batch, self.queue = self.queue, []
+        try:
+            buffers = self._encode(batch)
+        except Exception as exc:  # the user's code: it ends this connection, with this reason
+            self._fail(exc)
+            return
+        self._count(len(batch), buffers)
+        self._in_flight = len(batch)
+        self._write(buffers)
+        if self._waiters:
+            self._admit()
+
+    def block(self) -> None:
+        """The system takes no more for now."""
+        self._blocked = True
+        if self._deadline is not None:
+            self._deadline.restart()
+
+    def unblock(self) -> None:
+        """All that was written is with the operating system."""
+        self._blocked = False
+        if self._deadline is not None:
+            self._deadline.clear()
+        self._write(self._unwritten)
+        self.flush()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all that was sent is with the operating system."""
+        return not (self.queue or self._blocked)
+
+    def close(self) -> None:
+        """Take and write no more. Whoever waits learns it."""
+        self.room = 0
+        self.queue = []
+        self._unwritten = ()
+        if self._deadline is not None:
+            self._deadline.close()
+        for waiting in (self._waiters, self._flushes):
+            while waiting:
+                waiter = waiting.popleft()[0]
+                if not waiter.done():
+                    waiter.set_exception(NotConnectedError("the peer left before it was sent"))
+
+    def _encode(self, batch: list[Any]) -> Sequence[Buffer]:
+        if not self._mixed:
+            return self.encoder.encode(batch)
+        self._mixed = False
+        buffers: list[Buffer] = []
+        for kind, group in groupby(batch, type):
+            if kind is Encoded:
+                buffers.extend(buffer for encoded in group for buffer in encoded.buffers)
+            else:
+                buffers.extend(self.encoder.encode(list(group)))
+        return [b"".join(buffers)] if sum(map(len, buffers)) < JOIN_BELOW else buffers
+
+    def _count(self, messages: int, buffers: Sequence[Buffer]) -> None:
+        size = sum(map(len, buffers))
+        for stats in self.stats:
+            stats.messages_sent += messages
+            stats.bytes_sent += size
+
+    def _write(self, buffers: Sequence[Buffer]) -> None:
+        for n, buffer in enumerate(buffers, 1):
+            self._transport.write(buffer)
+            if self._blocked:
+                self._unwritten = buffers[n:]
+                return
+        self._unwritten = ()
+        self._handed += self._in_flight
+        self._in_flight = 0
+        while self._flushes and self._flushes[0][1] <= self._handed:
+            waiter, _ = self._flushes.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _admit(self) -> None:
+        while self._waiters and len(self.queue) < self.room:
+            waiter, message = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                self.queue.append(message)
+        # In the next turn, so that the senders just woken fill the batch first.
+        if self.queue and not self.scheduled:
+            self.schedule()
+
+    def _time_out(self) -> None:
+        self._fail(WriteTimeoutError("the peer did not take a batch within write_timeout"))
+
+    def _fail(self, exc: Exception) -> None:
+        self.close()
+        self._failed(exc)
+
+
+class NoOutbox(Outbox):
+    """Stands where a connection has none: there is never room in it, nor anything to do."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, error: Callable[[], Pea2PeaError]) -> None:
+        self._error = error
+        self.queue = []
+        self.room = 0
+        self.scheduled = False
+        self._blocked = False
+
+    def refusal(self) -> Pea2PeaError:
+        return self._error()
+
+    async def flushed(self) -> None:
+        raise self._error()
+
+    def block(self) -> None:
+        """Nothing waits for the system here."""
+
+    def unblock(self) -> None:
+        """As above."""
+
+    def close(self) -> None:
+        """It is as closed as can be."""
+
+
+#: Of a connection that is still being set up.
+UNOPENED = NoOutbox(lambda: NotConnectedError("the peer is not connected yet"))
+#: Of a connection that was opened without the protocol.
+DISABLED = NoOutbox(lambda: NotEnabledError("Writing is not enabled for this peer"))

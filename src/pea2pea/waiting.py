@@ -1,0 +1,111 @@
+"""Two ways of waiting that asyncio lacks. May import asyncio.
+
+A :class:`Doorbell` wakes a task within the call that rings it; a :class:`Deadline` is a timer
+that may be moved as often as messages arrive, at no cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from contextvars import Context
+from typing import Any
+
+
+class Doorbell:
+    """Something for one task to await again and again.
+
+    ``ring`` runs that task at once, up to its next wait, instead of a turn of the loop later:
+    half the latency of a reply. It must be called from a callback of the loop, not from a task.
+
+    It is a future as far as a task can see (``asyncio.isfuture``); a task asks a future for no
+    more than what is here.
+    """
+
+    __slots__ = ("_asyncio_future_blocking", "_cancelled", "_context", "_loop", "_wake")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._asyncio_future_blocking = False
+        self._cancelled = False
+        self._wake: Callable[[Any], object] | None = None
+        self._context: Context | None = None
+
+    def __await__(self) -> Generator[Any, None, None]:
+        self._asyncio_future_blocking = True
+        yield self
+
+    def ring(self) -> None:
+        """Run the task that waits; without one, do nothing."""
+        wake, context = self._wake, self._context
+        if wake is not None and context is not None:
+            self._wake = None
+            context.run(wake, self)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a task waits."""
+        return self._wake is not None
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def add_done_callback(self, callback: Callable[[Any], object], *, context: Context) -> None:
+        self._wake = callback
+        self._context = context
+
+    def cancel(self, msg: object = None) -> bool:
+        wake, self._wake = self._wake, None
+        if wake is None:
+            return False
+        self._cancelled = True
+        self._loop.call_soon(wake, self, context=self._context)
+        return True
+
+    def result(self) -> None:
+        if self._cancelled:
+            self._cancelled = False
+            raise asyncio.CancelledError
+
+
+class Deadline:
+    """A time by which something must have happened, and what to do if it has not.
+
+    However often it is moved, there is one timer: it looks again when it fires.
+    """
+
+    __slots__ = ("_expired", "_loop", "_timer", "_when", "seconds")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, expired: Callable[[], object]) -> None:
+        self.seconds = seconds
+        self._loop = loop
+        self._expired = expired
+        self._when: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def restart(self) -> None:
+        """Expire ``seconds`` from now, unless restarted or cleared before."""
+        self._when = self._loop.time() + self.seconds
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._when, self._look)
+
+    def clear(self) -> None:
+        """Expire no more, until restarted."""
+        self._when = None
+
+    def close(self) -> None:
+        """Expire never again, and hold no timer."""
+        self._when = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._when is None:
+            return
+        if self._when > self._loop.time():
+            self._timer = self._loop.call_at(self._when, self._look)
+        else:
+            self._when = None
+            self._expired()
