@@ -106,6 +106,7 @@ class Link(asyncio.BufferedProtocol):
         if self._peer_ended:
             reader.feed_eof()
         self._streams = streams
+        self.resume()
         try:
             session = await hook(reader, writer)
             # With the end fed, reading it all takes no wait: nothing can arrive in between.
