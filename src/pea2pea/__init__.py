@@ -5,7 +5,7 @@ Errors that are not here are in :mod:`pea2pea.errors`, codecs for JSON and Messa
 """
 
 from .addr import Addr
-from .codec import Decoder, Encoder
+from .codec import Decoder, Delimited, Encoder, Fixed, LengthDelimited, Raw, VarintDelimited
 from .config import Config
 from .errors import (
     CodecError,
@@ -17,32 +17,16 @@ from .errors import (
     QueueFullError,
 )
 from .lifecycle import DisconnectReason, Origin
+from .memory import MemoryNetwork
 from .node import Node
 from .peer import Peer
 from .protocols import Handshake, OnConnect, OnDisconnect, Reading, Writing
 from .stats import Heuristics, Stats
+from .topology import Topology, connect_nodes
 
 __all__ = [
-    "Addr",
-    "CodecError",
-    "Config",
-    "ConfigError",
-    "ConnectError",
-    "Decoder",
-    "DisconnectReason",
-    "Encoder",
-    "Handshake",
-    "HandshakeError",
-    "Heuristics",
-    "Node",
-    "NotConnectedError",
-    "OnConnect",
-    "OnDisconnect",
-    "Origin",
-    "Pea2PeaError",
-    "Peer",
-    "QueueFullError",
-    "Reading",
-    "Stats",
-    "Writing",
+    "Addr", "CodecError", "Config", "ConfigError", "ConnectError", "Decoder", "Delimited", "DisconnectReason",
+    "Encoder", "Fixed", "Handshake", "HandshakeError", "Heuristics", "LengthDelimited", "MemoryNetwork", "Node",
+    "NotConnectedError", "OnConnect", "OnDisconnect", "Origin", "Pea2PeaError", "Peer", "QueueFullError", "Raw",
+    "Reading", "Stats", "Topology", "VarintDelimited", "Writing", "connect_nodes",
 ]

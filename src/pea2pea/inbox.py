@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .codec import Decoder
@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
 
 class Receiver(Protocol):
-    """What an inbox tells its node."""
+    """What an inbox needs of its node: the ``Reading`` protocol, and someone to tell."""
+
+    stats: Stats
+    read_queue_depth: int
+    backpressure: bool
+    idle_timeout: float | None
+
+    def decoder(self, peer: Peer) -> Decoder[Any]: ...
+
+    async def process_message(self, peer: Peer, message: Any) -> None: ...
 
     def _reading_ended(self, peer: Peer, exc: BaseException | None) -> None: ...
 
@@ -36,46 +45,16 @@ class Inbox:
     """
 
     __slots__ = (
-        "_backpressure",
-        "_bell",
-        "_decoder",
-        "_depth",
-        "_end",
-        "_ending",
-        "_idle",
-        "_loop",
-        "_node",
-        "_peer",
-        "_process",
-        "_queue",
-        "_resume",
-        "_stats",
-        "stopped",
-        "task",
+        "_bell", "_decoder", "_end", "_ending", "_idle", "_loop", "_node", "_peer",
+        "_queue", "_resume", "stopped", "task",
     )
 
-    def __init__(
-        self,
-        node: Receiver,
-        peer: Peer,
-        decoder: Decoder[Any],
-        process: Callable[[Peer, Any], Coroutine[Any, Any, None]],
-        resume: Callable[[], object],
-        stats: tuple[Stats, Stats],
-        *,
-        depth: int,
-        backpressure: bool,
-        idle_timeout: float | None,
-    ) -> None:
+    def __init__(self, node: Receiver, peer: Peer, resume: Callable[[], object]) -> None:
         self._loop = asyncio.get_running_loop()
         self._node = node
         self._peer = peer
-        self._decoder = decoder
-        self._process = process
+        self._decoder = node.decoder(peer)
         self._resume = resume
-        self._stats = stats
-        self._depth = depth
-        self._backpressure = backpressure
         # These come with the first message: most of many connections are silent.
         self._queue: deque[Any] = _NOTHING
         self._bell: Doorbell | None = None
@@ -85,14 +64,14 @@ class Inbox:
         #: No message is taken or processed any more.
         self.stopped = False
         self._idle: Deadline | None = None
-        if idle_timeout is not None:
-            self._idle = Deadline(self._loop, idle_timeout, self._fell_idle)
+        if node.idle_timeout is not None:
+            self._idle = Deadline(self._loop, node.idle_timeout, self._fell_idle)
             self._idle.restart()
 
     def count_bytes(self, nbytes: int) -> None:
         """Add to the statistics what was received."""
-        for stats in self._stats:
-            stats.bytes_received += nbytes
+        self._peer.stats.bytes_received += nbytes
+        self._node.stats.bytes_received += nbytes
 
     def decode(self, view: memoryview) -> int:
         """Queue the messages in ``view`` and return how many bytes of it are done with.
@@ -153,10 +132,10 @@ class Inbox:
         """Let the task work on what was queued, now if it is idle; return whether reading should pause."""
         if self._bell is not None and self._queue:
             self._bell.ring()
-        surplus = len(self._queue) - self._depth
+        surplus = len(self._queue) - self._node.read_queue_depth
         if surplus < 0 or self._ending:
             return self._ending
-        if self._backpressure:
+        if self._node.backpressure:
             return True
         if surplus:
             for _ in range(surplus):
@@ -172,13 +151,13 @@ class Inbox:
             self._bell = Doorbell(self._loop)
             self.task = self._loop.create_task(self._consume(self._bell))
         self._queue.extend(messages)
-        for stats in self._stats:
-            stats.messages_received += len(messages)
+        self._peer.stats.messages_received += len(messages)
+        self._node.stats.messages_received += len(messages)
         if self._idle is not None:
             self._idle.restart()
 
     async def _consume(self, bell: Doorbell) -> None:
-        queue, peer, process = self._queue, self._peer, self._process
+        queue, peer, process = self._queue, self._peer, self._node.process_message
         try:
             while not self.stopped:
                 while queue:

@@ -42,22 +42,8 @@ class Link(asyncio.BufferedProtocol):
     """The protocol of one connection; it is attached to a transport by the network."""
 
     __slots__ = (
-        "_abandoned",
-        "_closed",
-        "_filled",
-        "_frame",
-        "_memory",
-        "_need",
-        "_owner",
-        "_paused",
-        "_peer_ended",
-        "_streams",
-        "_tail",
-        "_transport",
-        "inbox",
-        "lost",
-        "outbox",
-        "peer",
+        "_abandoned", "_closed", "_filled", "_frame", "_memory", "_need", "_owner", "_paused", "_peer_ended",
+        "_streams", "_tail", "_transport", "inbox", "lost", "outbox", "peer",
     )
 
     def __init__(self, owner: Owner, peer: Peer) -> None:

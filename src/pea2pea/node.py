@@ -115,9 +115,7 @@ class Node(Registry):
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
     def enable(self, *protocols: Protocol) -> None:
@@ -337,9 +335,10 @@ class Node(Registry):
             raise HandshakeError(f"{peer.addr}: {type(exc).__name__}: {exc}") from exc
 
     def _register(self, peer: Peer) -> None:
+        link = peer._link
         try:
-            inbox = self._make_inbox(peer) if Reading in self._enabled else None
-            outbox = self._make_outbox(peer) if Writing in self._enabled else None
+            inbox = Inbox(cast(Any, self), peer, link.resume) if Reading in self._enabled else None
+            outbox = Outbox(cast(Any, self), peer, link.transport) if Writing in self._enabled else None
         except Exception as exc:  # the user's code
             self._hook_failed(peer, "decoder or encoder", exc)
             raise ConnectError(f"{peer.addr}: no codec: {type(exc).__name__}: {exc}") from exc
@@ -349,34 +348,9 @@ class Node(Registry):
         del self._connecting[peer.addr]
         self._peers[peer.addr] = peer
         peer._slot.settle()
-        peer._link.open(inbox, outbox)
+        link.open(inbox, outbox)
         if OnConnect in self._enabled:
             peer._greeting = self._spawn(self._greet(peer))
-
-    def _make_inbox(self, peer: Peer) -> Inbox:
-        node = cast(Reading[Any], self)
-        return Inbox(
-            self,
-            peer,
-            node.decoder(peer),
-            node.process_message,
-            peer._link.resume,
-            (peer.stats, self.stats),
-            depth=node.read_queue_depth,
-            backpressure=node.backpressure,
-            idle_timeout=node.idle_timeout,
-        )
-
-    def _make_outbox(self, peer: Peer) -> Outbox:
-        node = cast(Writing[Any], self)
-        return Outbox(
-            peer._link.transport,
-            node.encoder(peer),
-            (peer.stats, self.stats),
-            lambda exc: self._writing_failed(peer, exc),
-            depth=node.write_queue_depth,
-            timeout=node.write_timeout,
-        )
 
     async def _greet(self, peer: Peer) -> None:
         try:

@@ -10,12 +10,15 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .codec import Buffer, Encoder
 from .errors import NotConnectedError, NotEnabledError, Pea2PeaError, QueueFullError, WriteTimeoutError
 from .stats import Stats
 from .waiting import Deadline
+
+if TYPE_CHECKING:
+    from .peer import Peer
 
 # Below this, one write of joined bytes is cheaper than one write each.
 JOIN_BELOW = 64 * 1024
@@ -30,54 +33,41 @@ class Encoded:
         self.buffers = buffers
 
 
-class Outbox:
-    """One peer's messages on their way out.
+class Sender(Protocol):
+    """What an outbox needs of its node: the ``Writing`` protocol, and someone to tell."""
 
-    ``failed`` is called with the exception when the encoder raises or the peer takes nothing
-    within ``timeout``.
-    """
+    stats: Stats
+    write_queue_depth: int
+    write_timeout: float | None
+
+    def encoder(self, peer: Peer) -> Encoder[Any]: ...
+
+    def _writing_failed(self, peer: Peer, exc: Exception) -> None: ...
+
+
+class Outbox:
+    """One peer's messages on their way out."""
 
     __slots__ = (
-        "_blocked",
-        "_deadline",
-        "_failed",
-        "_flushes",
-        "_handed",
-        "_in_flight",
-        "_loop",
-        "_mixed",
-        "_transport",
-        "_unwritten",
-        "_waiters",
-        "encoder",
-        "queue",
-        "room",
-        "scheduled",
-        "stats",
+        "_blocked", "_deadline", "_flushes", "_handed", "_in_flight", "_loop", "_mixed", "_node", "_peer", "_transport",
+        "_unwritten", "_waiters", "encoder", "queue", "room", "scheduled",
     )
 
-    def __init__(
-        self,
-        transport: asyncio.Transport,
-        encoder: Encoder[Any],
-        stats: tuple[Stats, Stats],
-        failed: Callable[[Exception], object],
-        *,
-        depth: int,
-        timeout: float | None,
-    ) -> None:
+    def __init__(self, node: Sender, peer: Peer, transport: asyncio.Transport) -> None:
         self._loop = asyncio.get_running_loop()
+        self._node = node
+        self._peer = peer
         self._transport = transport
-        self._failed = failed
-        self.encoder = encoder
-        self.stats = stats
+        self.encoder = node.encoder(peer)
         #: What was sent and is not encoded yet: at most ``room`` messages. Zero room: closed.
         self.queue: list[Any] = []
-        self.room = depth
+        self.room = node.write_queue_depth
         #: Whether a flush will come by itself.
         self.scheduled = False
         self._mixed = False
-        self._deadline = Deadline(self._loop, timeout, self._time_out) if timeout is not None else None
+        self._deadline: Deadline | None = None
+        if node.write_timeout is not None:
+            self._deadline = Deadline(self._loop, node.write_timeout, self._time_out)
         # Both are rare; an idle connection holds neither. Bounded by the tasks that wait.
         self._waiters: deque[tuple[asyncio.Future[None], Any]] | None = None
         self._flushes: deque[tuple[asyncio.Future[None], int]] | None = None
@@ -213,7 +203,7 @@ class Outbox:
 
     def _count(self, messages: int, buffers: Sequence[Buffer]) -> None:
         size = sum(map(len, buffers))
-        for stats in self.stats:
+        for stats in (self._peer.stats, self._node.stats):
             stats.messages_sent += messages
             stats.bytes_sent += size
 
@@ -246,7 +236,7 @@ class Outbox:
 
     def _fail(self, exc: Exception) -> None:
         self.close()
-        self._failed(exc)
+        self._node._writing_failed(self._peer, exc)
 
 
 class NoOutbox(Outbox):

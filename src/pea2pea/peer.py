@@ -25,18 +25,8 @@ class Peer:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_greeting",
-        "_link",
-        "_protocols",
-        "_slot",
-        "_state",
-        "addr",
-        "id",
-        "inbound",
-        "opened_at",
-        "session",
-        "stats",
+        "__weakref__", "_greeting", "_link", "_protocols", "_slot", "_state", "addr", "id", "inbound", "opened_at",
+        "session", "stats",
     )
 
     #: Unique in this process, never reused.
