@@ -440,7 +440,7 @@ def _sized(messages: Sequence[Buffer], limit: int) -> tuple[Sequence[Buffer], li
     if not _COUNTED.issuperset(map(type, messages)):
         messages = list(map(_flat, messages))
     sizes = list(map(len, messages))
-    if max(sizes, default=0) > limit:
+    if sizes and max(sizes) > limit:
         raise EncodeError(f"a message of {max(sizes)} bytes, {limit} are allowed")
     return messages, sizes
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import FrozenInstanceError
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
 from ..codec import Buffer, Decoder, Delimited, Encoder, Framing, LengthDelimited
-from ..errors import DecodeError, EncodeError, UsageError
+from ..errors import DecodeError, EncodeError
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -99,7 +100,7 @@ class _Typed(Decoder[T], Encoder[T], Generic[T]):
         return getattr(self.type, "__qualname__", None) or repr(self.type)
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise UsageError(f"{self!r} is immutable: make another one")
+        raise FrozenInstanceError(f"cannot set {name!r}: {self!r} is immutable, make another one")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, _Typed) or self.__class__ is not other.__class__:
