@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from pea2pea import Addr, Node, Topology, connect_nodes
+from pea2pea import Topology
 
 from .errors import CliError
 from .jobs import every
@@ -46,33 +46,11 @@ class Plan:
     seed: int | None = None
     timeout: float = 120.0
 
-    async def edges(self) -> list[tuple[int, int]]:
+    def edges(self) -> list[tuple[int, int]]:
         """Return who dials whom. Raises ``ConfigError``, or :class:`CliError` for too many nodes."""
         if self.nodes > MOST_NODES:
             raise CliError(f"{self.nodes} nodes are more than the {MOST_NODES} that one machine is asked to run")
-        dials: list[tuple[int, int]] = []
-        drafts = [Draft(index, dials) for index in range(self.nodes)]
-        options = {"width": self.width, "height": self.height, "degree": self.degree, "seed": self.seed}
-        await connect_nodes(drafts, self.topology, **options)
-        return dials
-
-
-class Draft(Node):
-    """Stands for a node of another process: it only notes whom it is to dial."""
-
-    def __init__(self, index: int, dials: list[tuple[int, int]]) -> None:
-        super().__init__()
-        self._index = index
-        self._dials = dials
-
-    @property
-    def listening_addr(self) -> Addr:
-        """An address that tells which one this is, and that nothing listens on."""
-        return Addr("draft", self._index)
-
-    async def connect(self, addr: Any, **options: Any) -> Any:
-        """Note that ``addr`` is to be dialled; there is no peer to return."""
-        self._dials.append((self._index, addr.port))
+        return self.topology.edges(self.nodes, width=self.width, height=self.height, degree=self.degree, seed=self.seed)
 
 
 @dataclass(slots=True, eq=False)
@@ -132,7 +110,7 @@ class Child:
 
 async def demo(plan: Plan, show: Show, out: TextIO) -> bool:
     """Run it and print the verdict; return whether every copy matched. Raises what keeps it from being run."""
-    dials = await plan.edges()
+    dials = plan.edges()
     total = size_of(plan.file)
     loop = asyncio.get_running_loop()
     with tempfile.TemporaryDirectory(prefix="pea2pea-demo-") as name:

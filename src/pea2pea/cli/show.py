@@ -74,7 +74,10 @@ class PlainShow(Show):
         self._what = ""
         self._total: int | None = None
         self._first: int | None = None
-        self._began = self._due = 0.0
+        self._began = clock()
+        self._due = self._began + PLAIN_INTERVAL
+        self._head: Row = ()
+        self._shown: list[Row] = []
         self._rows: list[Row] = []
 
     def begin(self, what: str, total: int | None) -> None:
@@ -99,18 +102,22 @@ class PlainShow(Show):
         print(line, file=self._stream, flush=True)
 
     def table(self, head: Row, rows: Sequence[Row]) -> None:
-        """Print the rows that are new or have changed, one line each, when the next line is due."""
+        """Print the rows that have changed, one line each, when the next line is due; the last ones at the end."""
+        self._head, self._rows = head, list(rows)
         now = self._clock()
-        if now < self._due:
-            return
-        self._due = now + PLAIN_INTERVAL
-        for row in rows:
-            if row not in self._rows:
-                self.say("  ".join(f"{name} {cell}" for name, cell in zip(head, row, strict=True)))
-        self._rows = list(rows)
+        if now >= self._due:
+            self._due = now + PLAIN_INTERVAL
+            self._print_rows()
 
     def close(self) -> None:
-        """Nothing stays to be done."""
+        """As in :class:`Show`."""
+        self._print_rows()
+
+    def _print_rows(self) -> None:
+        for row in self._rows:
+            if row not in self._shown:
+                self.say("  ".join(f"{name} {cell}" for name, cell in zip(self._head, row, strict=True)))
+        self._shown = self._rows
 
     def _share(self, done: int) -> str:
         return f"{percent(done, self._total)} of {size(self._total)}" if self._total is not None else size(done)

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from pea2pea import (
@@ -160,6 +161,7 @@ class Swarm(Node, Handshake, Reading[Message], Writing[Message], OnConnect, OnDi
         self._progress_at = 0.0
         self._pursuits = 0
         self._last_note = ""
+        self._check_complete()
 
     # -- what the user of a swarm calls -----------------------------------------------------
 
@@ -172,8 +174,7 @@ class Swarm(Node, Handshake, Reading[Message], Writing[Message], OnConnect, OnDi
     async def pursuing(self, addrs: Iterable[Addr], *, give_up: float = 60.0) -> AsyncIterator[None]:
         """Stay connected to ``addrs`` and drop who stalls; fail after ``give_up`` seconds without a new chunk."""
         self._progress_at = self._now()
-        self._check_complete()
-        chores = [self._watch(give_up), *map(self._pursue, dict.fromkeys(addrs))]
+        chores = [partial(self._watch, give_up), *(partial(self._pursue, addr) for addr in dict.fromkeys(addrs))]
         self._pursuits = len(chores) - 1
         tasks = [asyncio.create_task(self._do(chore)) for chore in chores]
         try:
@@ -206,6 +207,8 @@ class Swarm(Node, Handshake, Reading[Message], Writing[Message], OnConnect, OnDi
         if hello.target is None:
             return None
         if hello.target != self.target:
+            if peer.inbound:  # who dialled is to read our hello, and to hang up: a reset could overtake it
+                await reader.read()
             raise WrongFileError(f"another file: its root is {hello.target.root.hex()}")
         return Exchange(peer)
 
@@ -409,9 +412,9 @@ class Swarm(Node, Handshake, Reading[Message], Writing[Message], OnConnect, OnDi
             if self.plan.missing and now - self._progress_at > give_up:
                 raise CliError(f"nothing came for {give_up:g} seconds; run it again to go on from here")
 
-    async def _do(self, chore: Coroutine[Any, Any, None]) -> None:
+    async def _do(self, chore: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await chore
+            await chore()
         except Exception as error:  # handed to whoever waits for the outcome
             self._fail(error)
 

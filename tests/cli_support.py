@@ -1,0 +1,150 @@
+"""What the tests of the command share: files of chunks, stores, and nodes that behave badly. Imports nothing slow."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+from pea2pea import Config
+from pea2pea.cli import store
+from pea2pea.cli.show import Row, Show
+from pea2pea.cli.store import PartialStore, Store
+from pea2pea.cli.swarm import Exchange, Swarm
+from pea2pea.cli.tree import MIN_CHUNK, Target
+from pea2pea.cli.wire import Chunk
+from support import Recorder
+
+P = ParamSpec("P")
+
+
+def tickless(done: int) -> None:
+    """Takes no interest."""
+
+
+def make_file(path: Path, chunks: float, seed: int = 1) -> Path:
+    """Write a file of so many chunks, like no other."""
+    path.write_bytes(random.Random(seed).randbytes(int(chunks * MIN_CHUNK)))
+    return path
+
+
+class Stores(ExitStack):
+    """Opens stores, and closes them at the end."""
+
+    def share(self, path: Path) -> Store:
+        return self.closed(store.share(path, tickless))
+
+    def resume(self, path: Path, target: Target, *, force: bool = False) -> PartialStore:
+        chunks = self.closed(store.resume(path, target, tickless, force=force))
+        assert isinstance(chunks, PartialStore)
+        return chunks
+
+    def closed(self, chunks: Store) -> Store:
+        self.callback(chunks.close)
+        return chunks
+
+
+def tidy(test: Callable[P, None]) -> Callable[P, None]:
+    """Close the stores of a test when it ends, before it is looked at what it leaves behind."""
+
+    @wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        stores = kwargs["stores"]
+        assert isinstance(stores, Stores)
+        with stores:
+            test(*args, **kwargs)
+
+    return run
+
+
+def copy_chunk(source: Store, sink: PartialStore, index: int) -> None:
+    data = source.read(index)
+    leaf = source.tree.leaf(index)
+    assert leaf is not None
+    sink.put(index, data, leaf, tuple(source.tree.proof(index)))
+
+
+def config(host: str = "10.0.0.1") -> Config:
+    """Settings of a node of its own machine in a network in memory."""
+    return Config(listen=f"{host}:0", max_connections=50, max_connections_per_ip=50)
+
+
+class Watched(Swarm):
+    """Writes down what happens."""
+
+    def __init__(self, chunks: Store, config: Config, **options: Any) -> None:
+        self.notes: Recorder[str] = Recorder()
+        self.kept: Recorder[int] = Recorder()
+        self.sent: Recorder[int] = Recorder()
+        super().__init__(chunks, config, note=self.notes.add, **options)
+
+    def _keep(self, chunk: Chunk, leaf: bytes) -> None:
+        super()._keep(chunk, leaf)
+        self.kept.add(chunk.index)
+
+    async def _serve(self, exchange: Exchange, index: int) -> None:
+        await super()._serve(exchange, index)
+        self.sent.add(index)
+
+
+class Liar(Watched):
+    """Sends chunks with one bit wrong."""
+
+    async def _serve(self, exchange: Exchange, index: int) -> None:
+        data = self.store.read(index)
+        data[0] ^= 1
+        await self.send(exchange.peer, Chunk(index, tuple(self.store.tree.proof(index)), data))
+        self.sent.add(index)
+
+
+class Staller(Watched):
+    """Has everything and sends nothing."""
+
+    async def _serve(self, exchange: Exchange, index: int) -> None:
+        await asyncio.Event().wait()
+
+
+class Vanisher(Watched):
+    """Is gone after a few chunks."""
+
+    last = 3
+
+    async def _serve(self, exchange: Exchange, index: int) -> None:
+        if exchange.served >= self.last * self.target.chunk:
+            raise ConnectionError("gone")
+        await super()._serve(exchange, index)
+
+
+class Notes(Show):
+    """Writes down what is shown."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.begun: list[tuple[str, int | None]] = []
+        self.last: dict[str, int] = {}
+        self.rows: list[list[str]] = []
+        self.is_closed = False
+
+    def begin(self, what: str, total: int | None) -> None:
+        self.begun.append((what, total))
+
+    def at(self, done: int, note: str = "") -> None:
+        self.last[self.begun[-1][0]] = done
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def table(self, head: Row, rows: Sequence[Row]) -> None:
+        self.rows = [list(row) for row in rows]
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def any_line(lines: Sequence[str], *parts: str) -> bool:
+    """Whether one of ``lines`` has all of ``parts``."""
+    return any(all(part in line for part in parts) for line in lines)
