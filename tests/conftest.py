@@ -33,6 +33,10 @@ from virtual_clock import VirtualClockLoop
 
 pytest_plugins = "pytester"
 
+# A test on a real clock that takes longer hangs. uvloop hides the signal of pytest-timeout from the test, so that
+# would hang for ever. On a virtual clock the loop itself tells.
+REAL_SECONDS = 30.0
+
 DESCRIPTORS = Path("/proc/self/fd")
 
 hypothesis.settings.register_profile(
@@ -208,7 +212,7 @@ def run_watched(loop: asyncio.AbstractEventLoop, test: Coroutine[Any, Any, None]
     """Run ``test`` to its end on ``loop``, tell ``watch`` what it leaves there, and close the loop."""
     loop.set_exception_handler(watch.loop_exception)
     try:
-        loop.run_until_complete(test)
+        loop.run_until_complete(test if isinstance(loop, VirtualClockLoop) else _bounded(test))
         leaked = asyncio.all_tasks(loop)
         for task in leaked:
             watch.task(task)
@@ -220,6 +224,11 @@ def run_watched(loop: asyncio.AbstractEventLoop, test: Coroutine[Any, Any, None]
             warnings.simplefilter("always")
             _end(loop, asyncio.all_tasks(loop))
         watch.loop_warnings(caught)
+
+
+async def _bounded(test: Coroutine[Any, Any, None]) -> None:
+    async with asyncio.timeout(REAL_SECONDS):
+        await test
 
 
 async def _turns(count: int) -> None:

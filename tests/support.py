@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from pea2pea.addr import Addr
 from pea2pea.network import Incoming, Listener, Network
@@ -58,9 +58,7 @@ class Endpoint:
 
     transport: asyncio.Transport
 
-    def __init__(
-        self, *, keep_open: bool = False, on_made: Callable[[asyncio.Transport], None] | None = None
-    ) -> None:
+    def __init__(self, *, keep_open: bool = False, on_made: Callable[[asyncio.Transport], None] | None = None) -> None:
         self.events: Recorder[str] = Recorder()
         self.data = bytearray()
         self.keep_open = keep_open
@@ -68,11 +66,10 @@ class Endpoint:
         self.error: Exception | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's has the methods but not the base
         self.events.add("made")
         if self.on_made is not None:
-            self.on_made(transport)
+            self.on_made(self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.error = exc
@@ -99,7 +96,8 @@ class Endpoint:
 
     async def aclose(self) -> None:
         """Close at once, and wait until that is done."""
-        self.transport.abort()
+        if "lost" not in self.events.items:  # aborting after that is an AttributeError in asyncio, up to 3.12 at least
+            self.transport.abort()
         await self.events.has("lost")
 
 
@@ -123,6 +121,12 @@ class BufferedEndpoint(Endpoint, asyncio.BufferedProtocol):
 
 
 AnyEndpoint = StreamEndpoint | BufferedEndpoint
+
+
+async def turns(count: int = 10) -> None:
+    """Let what is ready run, for ``count`` turns of the loop. To show that something does not happen."""
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 async def accept(listener: Listener) -> Incoming:

@@ -141,7 +141,6 @@ class MemoryTransport(asyncio.Transport):
     def __del__(self) -> None:
         if not self._sock.closed:
             warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=2)
-            self._sock.close()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol = protocol
