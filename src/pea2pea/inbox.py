@@ -159,12 +159,12 @@ class Inbox:
     async def _consume(self, bell: Doorbell) -> None:
         queue, peer, process = self._queue, self._peer, self._node.process_message
         try:
-            while not self.stopped:
+            while True:
                 while queue:
                     await process(peer, queue.popleft())
-                if self._ending:
+                if self._ending or self.stopped:
                     self._report()
-                    break
+                    return
                 self._resume()
                 await bell
         except Exception as exc:  # the user's code: it ends this connection

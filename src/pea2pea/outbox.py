@@ -65,10 +65,8 @@ class Outbox:
         #: Whether a flush will come by itself.
         self.scheduled = False
         self._mixed = False
+        # These are rare; an idle connection holds none of them. The two lines are as long as tasks wait.
         self._deadline: Deadline | None = None
-        if node.write_timeout is not None:
-            self._deadline = Deadline(self._loop, node.write_timeout, self._time_out)
-        # Both are rare; an idle connection holds neither. Bounded by the tasks that wait.
         self._waiters: deque[tuple[asyncio.Future[None], Any]] | None = None
         self._flushes: deque[tuple[asyncio.Future[None], int]] | None = None
         # One batch at the most: the next is encoded when it is gone.
@@ -160,6 +158,8 @@ class Outbox:
     def block(self) -> None:
         """The system takes no more for now."""
         self._blocked = True
+        if self._deadline is None and self._node.write_timeout is not None:
+            self._deadline = Deadline(self._loop, self._node.write_timeout, self._time_out)
         if self._deadline is not None:
             self._deadline.restart()
 
@@ -240,31 +240,24 @@ class Outbox:
 
 
 class NoOutbox(Outbox):
-    """Stands where a connection has none: there is never room in it, nor anything to do."""
+    """Stands where a connection has none: there is never room in it, nor anything to write."""
 
     __slots__ = ("_error",)
 
     def __init__(self, error: Callable[[], Pea2PeaError]) -> None:
         self._error = error
-        self.queue = []
-        self.room = 0
-        self.scheduled = False
-        self._blocked = False
+        self.queue, self.room, self.scheduled = [], 0, False
+        self._blocked = True  # for good: nothing is ever flushed
+        self._deadline = self._waiters = self._flushes = None
 
     def refusal(self) -> Pea2PeaError:
         return self._error()
-
-    async def flushed(self) -> None:
-        raise self._error()
 
     def block(self) -> None:
         """Nothing waits for the system here."""
 
     def unblock(self) -> None:
         """As above."""
-
-    def close(self) -> None:
-        """It is as closed as can be."""
 
 
 #: Of a connection that is still being set up.
