@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from .errors import ConfigError
@@ -42,16 +43,19 @@ class Addr(NamedTuple):
     @property
     def ip(self) -> IPAddress | None:
         """The address as an IP, or ``None`` where the host is a name."""
-        try:
-            return ipaddress.ip_address(self.host)
-        except ValueError:
-            return None
+        return _ip(self.host)
 
     @property
     def is_wildcard(self) -> bool:
         """Whether this stands for every address of the machine (``0.0.0.0`` or ``::``)."""
-        ip = self.ip
+        ip = _ip(self.host)
         return ip is not None and ip.is_unspecified
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether this reaches the machine itself, whatever its own addresses are."""
+        ip = _ip(self.host)
+        return ip is not None and (ip.is_loopback or ip.is_unspecified)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -65,13 +69,20 @@ def site(host: str) -> str:
 
     A /64 is what one customer gets (RFC 6177), so all of it is one site.
     """
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if ip.version == 4:
+    ip = _ip(host)
+    if ip is None or ip.version == 4:
         return host
     return str(ipaddress.ip_network((int(ip) >> 64 << 64, 64)))
+
+
+# Parsing takes longer than all else that is done with an address; a node meets the same ones
+# several times over. The size is a few times the default of connections.
+@lru_cache(maxsize=1024)
+def _ip(host: str) -> IPAddress | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
 
 
 def _split(text: str, field: str) -> tuple[str, int]:
@@ -88,11 +99,10 @@ def _split(text: str, field: str) -> tuple[str, int]:
 def _canonical_host(host: object, field: str) -> str:
     if not isinstance(host, str) or not host or len(host) > MAX_HOST_LENGTH or not host.isprintable() or " " in host:
         raise ConfigError(field, f"{host!r} is no host")
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
+    ip = _ip(host)
+    if ip is None:
         if ":" in host or host.replace(".", "").isdigit():
-            raise ConfigError(field, f"{host!r} is no IP address") from None
+            raise ConfigError(field, f"{host!r} is no IP address")
         return host.lower()
     mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
     return str(mapped or ip)

@@ -33,8 +33,6 @@ _receive_memory: WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = Weak
 class Owner(Protocol):
     """What a link tells its node."""
 
-    def _link_made(self, link: Link) -> None: ...
-
     def _link_lost(self, link: Link, exc: BaseException | None) -> None: ...
 
 
@@ -177,7 +175,6 @@ class Link(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._owner._link_made(self)
         if self._abandoned:  # given up while the network was about to attach it
             self._transport.abort()
 

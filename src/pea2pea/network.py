@@ -16,6 +16,8 @@ from abc import ABC, abstractmethod
 from .addr import Addr
 from .errors import UsageError
 
+Socket = socket.socket
+
 #: Why ``accept`` fails when the system, not the connection, is at fault: worth waiting out.
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -119,7 +121,10 @@ class TcpNetwork(Network):
     async def resolve(self, addr: Addr) -> Addr:
         if addr.ip is not None:
             return addr
-        found = await asyncio.get_running_loop().getaddrinfo(addr.host, addr.port, type=socket.SOCK_STREAM)
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(addr.host, addr.port, type=socket.SOCK_STREAM)
+        except UnicodeError as exc:  # a label of more than 63 characters, for one
+            raise OSError(errno.EINVAL, f"{addr.host!r} can be no name") from exc
         name = found[0][4]
         return Addr.of((str(name[0]), addr.port))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import socket
 import warnings
 from collections.abc import Coroutine, MutableMapping
 from types import TracebackType
@@ -36,7 +35,7 @@ from .errors import (
 from .inbox import Inbox
 from .lifecycle import ConnectionState, DisconnectReason, NodeState, Origin, move
 from .link import Link
-from .network import Incoming, Listener, Network, TcpNetwork
+from .network import Incoming, Listener, Network, Socket, TcpNetwork
 from .outbox import Outbox
 from .peer import Peer, Registry
 from .protocols import PROTOCOLS, Handshake, OnConnect, OnDisconnect, Protocol, Reading, Writing, check_settings
@@ -250,7 +249,7 @@ class Node(Registry):
 
     # -- connecting ------------------------------------------------------------------------
 
-    async def connect(self, addr: AddrLike, *, sock: socket.socket | None = None) -> Peer:
+    async def connect(self, addr: AddrLike, *, sock: Socket | None = None) -> Peer:
         """Connect to ``addr`` and return the peer, registered and usable.
 
         ``sock`` is a socket to dial from, bound by the caller; the node owns it from here on.
@@ -268,7 +267,7 @@ class Node(Registry):
                 sock.close()
             raise
 
-    async def _dial(self, addr: Addr, sock: socket.socket | None, setup: _Setup) -> Peer:
+    async def _dial(self, addr: Addr, sock: Socket | None, setup: _Setup) -> Peer:
         try:
             addr = await self._network.resolve(addr)
         except OSError as exc:
@@ -287,9 +286,7 @@ class Node(Registry):
         own = self.listening_addr
         if own is None or own.port != addr.port:
             return False
-        # Dialling a wildcard reaches the machine itself.
-        local = addr.is_wildcard or (addr.ip is not None and addr.ip.is_loopback)
-        return own.host == addr.host or (local and (own.is_wildcard or addr.is_wildcard))
+        return own.host == addr.host or (addr.is_loopback and (own.is_wildcard or addr.is_wildcard))
 
     def _reserve(self, addr: Addr, *, inbound: bool) -> Peer:
         """Take a slot and a name for a new connection, or raise and change nothing."""
@@ -309,6 +306,8 @@ class Node(Registry):
                 await attach
             except OSError as exc:
                 raise DialError(f"{peer.addr}: {exc.strerror or exc}") from exc
+            if not link.lost:
+                self._links.add(link)
             if Handshake in self._enabled:
                 await self._shake_hands(peer, setup)
             if self._state is not NodeState.RUNNING:
@@ -431,9 +430,6 @@ class Node(Registry):
             self._hook_failed(peer, "on_disconnect", exc)
 
     # -- what the rooms below tell -------------------------------------------------------------
-
-    def _link_made(self, link: Link) -> None:
-        self._links.add(link)
 
     def _link_lost(self, link: Link, exc: BaseException | None) -> None:
         self._links.discard(link)
