@@ -26,28 +26,132 @@ class Promise(NamedTuple):
 
 CONTRACT = [
     # Node
-    Promise("node.name", "a node without a name is named by a number that counts up; a given name is kept"),
-    Promise("node.log-name", "every log line of a node carries its name, and of a connection the address too"),
-    Promise("node.log-quiet", "logs go to the logger pea2pea; importing the package configures nothing"),
+    Promise(
+        "node.name",
+        "a node without a name is named by a number that counts up; a given name is kept",
+        (
+            "node::test_a_node_without_a_name_is_numbered",
+            "node::test_a_given_name_is_kept",
+        ),
+    ),
+    Promise(
+        "node.log-name",
+        "every log line of a node carries its name, and of a connection the address too",
+        ("node::test_every_log_line_names_its_node_and_its_connection",),
+    ),
+    Promise(
+        "node.log-quiet",
+        "logs go to the logger pea2pea; importing the package configures nothing",
+        (
+            "node::test_importing_configures_no_logging",
+            "architecture::test_importing_configures_no_logging_and_needs_no_dependency",
+        ),
+    ),
     Promise("node.config", "a limit of 0, a negative time, a malformed address: ConfigError names the field at once"),
     Promise("node.config-lowered", "max_connecting above max_connections is lowered to it"),
-    Promise("node.listen-port", "start_listening returns the bound address, with the real port where 0 was asked for"),
-    Promise("node.listen-unset", "start_listening raises without Config.listen"),
-    Promise("node.listen-stop", "stop_listening frees the port and leaves live connections alone"),
-    Promise("node.listen-again", "starting and stopping to listen can be repeated"),
-    Promise("node.listen-none", "listening_addr is None while not listening"),
-    Promise("node.backlog", "backlog reaches the socket"),
-    Promise("node.reuse-port", "reuse_port lets several nodes share one port"),
-    Promise("node.reuse-port-lacking", "where the platform cannot share ports, the error says so"),
-    Promise("node.own-socket", "connect dials from a socket that the user made and bound"),
-    Promise("node.mutual-dial", "two nodes that dial each other have two connections"),
-    Promise("node.self-dial", "dialling one's own listening address fails"),
-    Promise("node.self-dial-wildcard", "so it does through loopback when listening on a wildcard"),
-    Promise("node.second-dial", "a second dial to a connected address fails with AlreadyConnectedError"),
-    Promise("node.second-dial-pending", "so it does while the first dial is under way"),
-    Promise("node.second-dial-leaving", "so it does while the first connection is torn down"),
-    Promise("node.views", "counts, peers, is_connected and is_connecting agree at every moment"),
-    Promise("node.stats", "node statistics outlive connections; those of a peer are its own"),
+    Promise(
+        "node.listen-port",
+        "start_listening returns the bound address, with the real port where 0 was asked for",
+        ("node::test_start_listening_returns_the_real_port",),
+    ),
+    Promise(
+        "node.listen-unset",
+        "start_listening raises without Config.listen",
+        ("node::test_start_listening_needs_an_address",),
+    ),
+    Promise(
+        "node.listen-stop",
+        "stop_listening frees the port and leaves live connections alone",
+        (
+            "node::test_stop_listening_frees_the_port_and_leaves_connections_alone",
+            "node::test_nobody_gets_in_while_not_listening",
+        ),
+    ),
+    Promise(
+        "node.listen-again",
+        "starting and stopping to listen can be repeated",
+        ("node::test_listening_can_be_stopped_and_started_again",),
+    ),
+    Promise(
+        "node.listen-none",
+        "listening_addr is None while not listening",
+        (
+            "node::test_stop_listening_frees_the_port_and_leaves_connections_alone",
+            "node::test_start_listening_needs_an_address",
+        ),
+    ),
+    Promise(
+        "node.backlog",
+        "backlog reaches the socket",
+        (
+            "node::test_backlog_reaches_the_socket",
+            "node::test_who_is_beyond_the_backlog_waits_for_room",
+        ),
+    ),
+    Promise(
+        "node.reuse-port",
+        "reuse_port lets several nodes share one port",
+        ("node::test_nodes_that_agree_share_a_port",),
+    ),
+    Promise(
+        "node.reuse-port-lacking",
+        "where the platform cannot share ports, the error says so",
+        ("node::test_a_platform_that_cannot_share_ports_is_told_of",),
+    ),
+    Promise(
+        "node.own-socket",
+        "connect dials from a socket that the user made and bound",
+        (
+            "node::test_a_node_dials_from_a_socket_of_the_users",
+            "node::test_a_socket_of_the_users_is_closed_when_nothing_is_dialled",
+        ),
+    ),
+    Promise(
+        "node.mutual-dial",
+        "two nodes that dial each other have two connections",
+        ("node::test_two_nodes_that_dial_each_other_have_two_connections",),
+    ),
+    Promise(
+        "node.self-dial",
+        "dialling one's own listening address fails",
+        (
+            "node::test_dialling_oneself_fails",
+            "node::test_another_node_at_the_same_port_of_another_host_is_not_oneself",
+        ),
+    ),
+    Promise(
+        "node.self-dial-wildcard",
+        "so it does through loopback when listening on a wildcard",
+        ("node::test_dialling_oneself_fails",),
+    ),
+    Promise(
+        "node.second-dial",
+        "a second dial to a connected address fails with AlreadyConnectedError",
+        ("node::test_a_second_dial_to_a_connected_address_fails",),
+    ),
+    Promise(
+        "node.second-dial-pending",
+        "so it does while the first dial is under way",
+        ("node::test_a_second_dial_fails_while_the_first_is_under_way",),
+    ),
+    Promise(
+        "node.second-dial-leaving",
+        "so it does while the first connection is torn down",
+        ("node::test_a_second_dial_fails_while_the_first_connection_is_torn_down",),
+    ),
+    Promise(
+        "node.views",
+        "counts, peers, is_connected and is_connecting agree at every moment",
+        (
+            "node::test_the_views_agree_in_every_hook",
+            "node::test_the_views_take_an_address_however_it_is_written",
+        ),
+    ),
+    Promise(
+        "node.stats",
+        "node statistics outlive connections; those of a peer are its own",
+        ("node::test_the_statistics_of_a_node_outlive_connections_and_a_peers_are_its_own",),
+    ),
     # Admission
     Promise("admission.total", "max_connections counts those being set up too"),
     Promise("admission.per-ip", "max_connections_per_ip counts per address, IPv4-mapped IPv6 as its IPv4"),
@@ -66,9 +170,24 @@ CONTRACT = [
     # Handshake
     Promise("handshake.first", "the handshake runs on both sides before anything else"),
     Promise("handshake.streams", "it gets a standard StreamReader and StreamWriter over the raw connection"),
-    Promise("handshake.raises", "raising: never registered, slot freed, connect raises HandshakeError with the cause"),
-    Promise("handshake.late", "too late: the same, and the timeout is counted"),
-    Promise("handshake.closed", "the other side closing: the same"),
+    Promise(
+        "handshake.raises",
+        "raising: never registered, slot freed, connect raises HandshakeError with the cause",
+        ("node::test_a_handshake_that_raises_leaves_no_trace_on_either_side",),
+    ),
+    Promise(
+        "handshake.late",
+        "too late: the same, and the timeout is counted",
+        (
+            "node::test_a_handshake_that_is_late_leaves_no_trace_and_is_counted",
+            "node::test_a_handshake_that_ignores_its_deadline_is_late_all_the_same",
+        ),
+    ),
+    Promise(
+        "handshake.closed",
+        "the other side closing: the same",
+        ("node::test_a_peer_that_aborts_during_the_handshake_is_a_handshake_error",),
+    ),
     Promise("handshake.surplus", "bytes that arrived past the handshake are the first that the decoder sees"),
     Promise("handshake.session", "what it returns is peer.session before decoder and encoder are asked for"),
     # Reading
