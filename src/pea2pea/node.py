@@ -92,7 +92,7 @@ class Node(Registry):
         self._next_drop_log = 0.0
         # All that must be gone before the node is closed; _fewer is set whenever some of it is.
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._setups: dict[asyncio.Task[Any] | None, _Setup] = {}
+        self._setups: set[_Setup] = set()
         self._links: set[Link] = set()
         self._fewer = asyncio.Event()
 
@@ -143,7 +143,7 @@ class Node(Registry):
         self._check_not_in_hook()
         if self._state is NodeState.RUNNING:
             self._state = move(self._state, NodeState.CLOSING)
-        for setup in self._setups.values():
+        for setup in self._setups:
             setup.abort()
         for peer in self.peers:
             self._leave(peer, DisconnectReason(Origin.SHUTDOWN))
@@ -483,7 +483,8 @@ class Node(Registry):
     def _check_not_in_hook(self) -> None:
         task = asyncio.current_task()
         inboxes = (peer._link.inbox for peer in self.peers)
-        if task in self._tasks or task in self._setups or any(inbox and inbox.task is task for inbox in inboxes):
+        hooks = (*(setup.task for setup in self._setups), *(inbox.task for inbox in inboxes if inbox is not None))
+        if task in self._tasks or task in hooks:
             raise UsageError(
                 "aclose() in a hook would wait for that hook: set an event and close the node from outside,"
                 " or start asyncio.create_task(node.aclose()) without awaiting it"
@@ -508,19 +509,19 @@ class _Setup:
     def __init__(self, node: Node, addr: Addr) -> None:
         self._node = node
         self._addr = addr
-        self._task = asyncio.current_task()
+        self.task = asyncio.current_task()
         self._scope = asyncio.timeout(node.config.connect_timeout)
         self._shaking_hands = False
 
     async def __aenter__(self) -> Self:
         await self._scope.__aenter__()
-        self._node._setups[self._task] = self
+        self._node._setups.add(self)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        del self._node._setups[self._task]
+        self._node._setups.discard(self)
         self._node._fewer.set()
         try:
             await self._scope.__aexit__(kind, exc, trace)
