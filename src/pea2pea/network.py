@@ -113,7 +113,8 @@ class TcpNetwork(Network):
             # (simultaneous open, RFC 9293, 3.5).
             if sock.getsockname()[:2] == sock.getpeername()[:2]:
                 raise ConnectionRefusedError(errno.ECONNREFUSED, "the socket met itself: nobody listens there")
-            await loop.create_connection(lambda: protocol, sock=sock)
+            transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
+            _hand_over(sock, transport)
         except BaseException:
             sock.close()
             raise
@@ -190,7 +191,9 @@ class TcpIncoming(Incoming):
 
     async def open(self, protocol: asyncio.BaseProtocol) -> None:
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, self._sock)
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, self._sock)
+            _hand_over(self._sock, transport)
         except BaseException:
             self._sock.close()
             raise
@@ -207,6 +210,13 @@ def _share_port(sock: socket.socket) -> None:
     if not hasattr(socket, "SO_REUSEPORT"):
         raise UsageError("reuse_port: this platform has no SO_REUSEPORT")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
+def _hand_over(sock: socket.socket, transport: asyncio.BaseTransport) -> None:
+    # A transport of uvloop that is closed as soon as it is made has closed the descriptor without telling
+    # ``sock``, which would close it again: by then it may be another's.
+    if transport.is_closing() and type(transport).__module__.startswith("uvloop"):
+        sock.detach()
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
