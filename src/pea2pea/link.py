@@ -40,7 +40,7 @@ class Link(asyncio.BufferedProtocol):
     """The protocol of one connection; it is attached to a transport by the network."""
 
     __slots__ = (
-        "_abandoned", "_closed", "_filled", "_frame", "_memory", "_need", "_owner", "_paused", "_peer_ended",
+        "_abandoned", "_behind", "_closed", "_filled", "_frame", "_memory", "_need", "_owner", "_paused", "_peer_ended",
         "_streams", "_tail", "_transport", "inbox", "lost", "outbox", "peer",
     )
 
@@ -58,6 +58,8 @@ class Link(asyncio.BufferedProtocol):
         self._abandoned = False
         self._paused = False
         self._peer_ended = False
+        # What came before the connection was open is about to be decoded.
+        self._behind = False
         # Undecoded bytes: either _tail, or the first _filled bytes of _frame, of which _need make
         # a whole one (0: unknown).
         self._tail: bytes = b""
@@ -85,8 +87,8 @@ class Link(asyncio.BufferedProtocol):
         streams.connection_made(cast(asyncio.Transport, lent))
         # Held until the connection is taken back: a writer closes what it writes to when it dies.
         writer = asyncio.StreamWriter(cast(asyncio.Transport, lent), streams, reader, loop)
-        early, self._tail = self._tail, b""
-        reader.feed_data(early)
+        reader.feed_data(bytes(self._undecoded()))
+        self._tail, self._frame = b"", None
         if self._peer_ended:
             reader.feed_eof()
         self._streams = streams
@@ -108,6 +110,8 @@ class Link(asyncio.BufferedProtocol):
             self._tail, self._frame = b"", None
             self.pause()
         elif self._tail or self._frame or self._peer_ended:
+            inbox.count_bytes(len(self._undecoded()))
+            self._behind = True
             # From a callback, as all bytes come: a task's step must not run inside another's.
             asyncio.get_running_loop().call_soon(self._catch_up)
 
@@ -230,7 +234,7 @@ class Link(asyncio.BufferedProtocol):
         self._peer_ended = True
         if self._streams is not None:
             self._streams.eof_received()
-        elif self.inbox is not None:
+        elif self.inbox is not None and not self._behind:
             self.inbox.finish(self._undecoded())
             self.inbox.deliver()
         return True  # the way out stays open: replies may still be due
@@ -246,16 +250,15 @@ class Link(asyncio.BufferedProtocol):
             self.pause()  # one receive at the most waits here
 
     def _catch_up(self) -> None:
-        inbox = self.inbox
-        if inbox is None or self.lost:
+        inbox, self._behind = self.inbox, False
+        if inbox is None or inbox.stopped or self.lost:
             return
+        self.resume()
         if self._tail or self._frame:
-            self._digest(inbox, self._undecoded())
+            self._digest(inbox, self._undecoded())  # which may pause again
         if self._peer_ended:
             inbox.finish(self._undecoded())
             inbox.deliver()
-        else:
-            self.resume()
 
     def _digest(self, inbox: Inbox, view: memoryview) -> None:
         """Decode ``view``, keep the rest, and let the messages be processed."""
