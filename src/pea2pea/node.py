@@ -332,6 +332,9 @@ class Node(Registry):
         except Exception as exc:  # the user's code, and what the peer did to it
             self._hook_failed(peer, "handshake", exc)
             raise HandshakeError(f"{peer.addr}: {type(exc).__name__}: {exc}") from exc
+        setup.end_handshake()
+        if peer._link.is_closing:
+            raise HandshakeError(f"{peer.addr}: the connection ended during the handshake")
 
     def _register(self, peer: Peer) -> None:
         link = peer._link
@@ -534,6 +537,12 @@ class _Setup:
             raise NodeClosedError("the node was closed meanwhile")
         self._shaking_hands = True
         self._scope.reschedule(self._node._loop.time() + seconds)
+
+    def end_handshake(self) -> None:
+        """Refuse what was returned too late, by a hook that swallowed its cancellation or kept the loop busy."""
+        when = self._scope.when()
+        if self._scope.expired() or (when is not None and when <= self._node._loop.time()):
+            raise self._missed()
 
     def abort(self) -> None:
         """Give up at once: the node closes."""
