@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -24,6 +25,21 @@ P = ParamSpec("P")
 
 def tickless(done: int) -> None:
     """Takes no interest."""
+
+
+def same(*paths: Path) -> bool:
+    """Whether these files hold the same."""
+    return len({path.read_bytes() for path in paths}) == 1
+
+
+def listing(directory: Path) -> set[str]:
+    """The names of what is in ``directory``."""
+    return {path.name for path in directory.iterdir()}
+
+
+def length(path: Path) -> int:
+    """The size of a file."""
+    return path.stat().st_size
 
 
 def make_file(path: Path, chunks: float, seed: int = 1) -> Path:
@@ -119,21 +135,34 @@ class Vanisher(Watched):
         await super()._serve(exchange, index)
 
 
+class Printed(io.StringIO):
+    """A file that is printed to, by the line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: Recorder[str] = Recorder()
+
+    def write(self, text: str) -> int:
+        if text != "\n":
+            self.lines.add(text)
+        return len(text)
+
+
 class Notes(Show):
     """Writes down what is shown."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.begun: list[tuple[str, int | None]] = []
+        self.begun: Recorder[tuple[str, int | None]] = Recorder()
         self.last: dict[str, int] = {}
         self.rows: list[list[str]] = []
         self.is_closed = False
 
     def begin(self, what: str, total: int | None) -> None:
-        self.begun.append((what, total))
+        self.begun.add((what, total))
 
     def at(self, done: int, note: str = "") -> None:
-        self.last[self.begun[-1][0]] = done
+        self.last[self.begun.items[-1][0]] = done
 
     def say(self, line: str) -> None:
         self.lines.append(line)

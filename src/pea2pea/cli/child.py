@@ -67,12 +67,12 @@ class Orders:
 
 async def run_node(descriptor: int, tell: Tell, *, file: Path | None, out: Path | None) -> int:
     """Be a node until there are no more orders; return the exit status."""
-    node = asyncio.create_task(_node_once_told(descriptor, tell, file, out))
+    me = asyncio.current_task()
+    assert me is not None
     try:
-        await node
+        await asyncio.create_task(_node_once_told(descriptor, tell, file, out))
     except asyncio.CancelledError:
-        if not node.done():
-            node.cancel()
+        if me.cancelling():  # and not only told that there are no more orders
             raise
     except Exception as error:  # the parent shows it
         tell({"event": "failed", "error": explain(error)})

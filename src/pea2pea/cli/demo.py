@@ -157,9 +157,6 @@ async def crowd(plan: Plan, directory: Path) -> AsyncIterator[list[Child]]:
     finally:
         await dismiss(children)
         await asyncio.gather(*listeners, return_exceptions=True)
-        for child in children:
-            for future in (child.listening, child.verified):
-                future.cancel() or future.exception()  # looked at: it was told already, or nobody waits for it
 
 
 async def start(plan: Plan, index: int, directory: Path) -> Child:
@@ -175,9 +172,8 @@ async def start(plan: Plan, index: int, directory: Path) -> Child:
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
         )
-    loop = asyncio.get_running_loop()
-    now = loop.time()
-    return Child(index, process, log, loop.create_future(), loop.create_future(), Meter(now), Meter(now))
+    now = asyncio.get_running_loop().time()
+    return Child(index, process, log, _promise(), _promise(), Meter(now), Meter(now))
 
 
 async def dismiss(children: Sequence[Child]) -> None:
@@ -239,6 +235,13 @@ def _check_room(directory: Path, needed: int) -> None:
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise CliError(f"the copies need {size(needed)} in {directory.parent}, where {size(free)} are free")
+
+
+def _promise() -> asyncio.Future[Any]:
+    """Return a future whose exception may go unseen: of several that fail together, one is told."""
+    promise: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    promise.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return promise
 
 
 def _has_result(future: asyncio.Future[Any]) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 
-from pea2pea import Pea2PeaError
+from pea2pea import ConnectError, Pea2PeaError
 
 
 class CliError(Exception):
@@ -42,18 +43,28 @@ def explain(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def why_unreachable(error: ConnectError) -> str:
+    """Return what is in the way of a connection, without the address."""
+    cause = error.__cause__
+    return _system(cause) if isinstance(cause, OSError) else explain(error)
+
+
 def _system(error: OSError) -> str:
+    """Return what the system says; asyncio's words for a failed dial hide it behind the number."""
     where = f": {error.filename}" if error.filename else ""
     if error.errno in FULL:
         return f"the disk is full{where}"
-    if isinstance(error, FileNotFoundError):
-        return f"no such file or directory{where}"
+    if (error.errno or 0) > 0 and not isinstance(error, Pea2PeaError):
+        return f"{os.strerror(error.errno or 0).lower()}{where}"
+    if isinstance(error, TimeoutError):
+        return "timed out"
     return f"{(error.strerror or str(error) or type(error).__name__).lower()}{where}"
 
 
 def _with_cause(error: BaseException) -> str:
     """Return the text of ``error``, and that of its cause unless it says the same."""
-    text, cause = str(error) or type(error).__name__, error.__cause__
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    cause = error.__cause__
     if cause is None:
         return text
     reason = explain(cause)

@@ -198,7 +198,7 @@ def _set_up_logging(*, verbose: bool) -> None:
     """Without ``verbose`` nothing is logged: what a user must know is said in another way."""
     if verbose:
         logging.basicConfig(level=logging.DEBUG, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    else:
+    elif not logging.getLogger("pea2pea").handlers:
         logging.getLogger("pea2pea").addHandler(logging.NullHandler())
 
 

@@ -35,7 +35,7 @@ from pea2pea import (
     Writing,
 )
 
-from .errors import CliError, FileChangedError, PeerFaultError, ProofError, WrongFileError, explain
+from .errors import CliError, FileChangedError, PeerFaultError, ProofError, WrongFileError, why_unreachable
 from .plan import Plan
 from .store import PartialStore, Store
 from .tree import Target, leaf_hash
@@ -94,8 +94,11 @@ class Asker(Node, Handshake):
         return hello.target
 
     async def ask(self, addr: Addr, root: bytes | None) -> Target:
-        """Return what is shared at ``addr``. Raises ``ConnectError``, or :class:`CliError` where it is not ``root``."""
-        peer = await self.connect(addr)
+        """Return what is shared at ``addr``. Raises :class:`CliError` where that is nothing, or not ``root``."""
+        try:
+            peer = await self.connect(addr)
+        except ConnectError as error:
+            raise CliError(f"cannot reach {addr}: {why_unreachable(error)}") from error
         target: Target = peer.session
         await self.disconnect(peer)
         if root is not None and target.root != root:
@@ -113,8 +116,8 @@ class Asker(Node, Handshake):
             for answer in asyncio.as_completed(tasks):
                 try:
                     return await answer
-                except (ConnectError, CliError) as error:
-                    problems.append(explain(error))
+                except CliError as error:
+                    problems.append(str(error))
         finally:
             await end(tasks)
         raise CliError("; ".join(problems))
@@ -370,7 +373,7 @@ class Swarm(Node, Handshake, Reading[Message], Writing[Message], OnConnect, OnDi
                 if isinstance(error.__cause__, PeerFaultError):
                     self._note(f"left out {addr}: {error.__cause__}")
                     break
-                self._note(f"cannot reach {addr}, will try again ({explain(error)})")
+                self._note(f"cannot reach {addr}, will try again ({why_unreachable(error)})")
             else:
                 if exchange.lied:
                     break

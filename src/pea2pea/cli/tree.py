@@ -171,7 +171,7 @@ class Tree:
         self.nodes[position * HASH_SIZE : (position + 1) * HASH_SIZE] = digest
 
     def _path(self, index: int) -> Iterator[tuple[int, int | None, bool]]:
-        """Yield nodes from leaf to top: where it is, where its neighbour (``None``: nowhere), and whether it is right."""
+        """Yield nodes from leaf to top: where it is, where its neighbour is, if anywhere, and whether it is right."""
         if not 0 <= index < self.count:
             raise ProofError(f"there is no chunk {index} of {self.count}")
         for start, width in self._levels:
