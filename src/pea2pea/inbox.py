@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .codec import Decoder
-from .errors import IdleTimeoutError
+from .errors import IdleTimeoutError, UsageError
 from .stats import Stats
 from .waiting import Deadline, Doorbell
 
@@ -64,8 +64,11 @@ class Inbox:
         #: No message is taken or processed any more.
         self.stopped = False
         self._idle: Deadline | None = None
-        if node.idle_timeout is not None:
-            self._idle = Deadline(self._loop, node.idle_timeout, self._fell_idle)
+
+    def start(self) -> None:
+        """The connection is open: from here on the peer may fall idle."""
+        if self._node.idle_timeout is not None:
+            self._idle = Deadline(self._loop, self._node.idle_timeout, self._fell_idle)
             self._idle.restart()
 
     def count_bytes(self, nbytes: int) -> None:
@@ -82,11 +85,13 @@ class Inbox:
         try:
             while start < end:
                 messages, used = self._decoder.decode(view[start:] if start else view)
+                if not used:
+                    if messages:
+                        raise UsageError("the decoder gave messages that took no bytes: it would give them for ever")
+                    break
                 start += used
                 if messages:
                     self._enqueue(messages)
-                elif not used:
-                    break
         except Exception as exc:  # the user's code, or the peer's bytes: it ends this connection
             self._decoder_failed(exc)
             return end

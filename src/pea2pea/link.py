@@ -109,7 +109,9 @@ class Link(asyncio.BufferedProtocol):
         if inbox is None:
             self._tail, self._frame = b"", None
             self.pause()
-        elif self._tail or self._frame or self._peer_ended:
+            return
+        inbox.start()
+        if self._tail or self._frame or self._peer_ended:
             inbox.count_bytes(len(self._undecoded()))
             self._behind = True
             # From a callback, as all bytes come: a task's step must not run inside another's.
