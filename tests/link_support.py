@@ -87,7 +87,7 @@ async def reason_of(node: Witness, peer: Peer) -> DisconnectReason:
 
 
 async def failure_of(node: Witness, peer: Peer, origin: Origin, kind: type[E]) -> E:
-    """Wait until ``peer`` leaves ``node``; return the exception in the reason, which must be of that origin and kind."""
+    """Wait until ``peer`` leaves ``node``; return the exception in the reason, of that origin and kind."""
     reason = await reason_of(node, peer)
     assert reason.origin is origin
     assert isinstance(reason.exception, kind), reason

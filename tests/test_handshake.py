@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -218,10 +219,8 @@ async def test_what_returns_too_late_is_refused(memory: MemoryNetwork, way: str,
         if late == "by keeping the loop busy":
             loop.now += Hasty.handshake_timeout
             return "late"
-        try:
+        with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            pass
         return "late"
 
     node, end = Hasty(memory, hook), StreamEndpoint()
