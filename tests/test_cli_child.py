@@ -68,8 +68,8 @@ async def test_a_file_goes_from_node_to_node(tmp_path: Path) -> None:
         roots = [(await one.event("verified"))["root"] for one in (sharer, other)]
         assert roots[0] == roots[1]
         report = [event for event in other.told.items if event["event"] == "at"][-1]
-        assert report["dialled"] in ([], [offer["addr"]])
-        assert {"held", "fetched", "served", "peers"} <= set(report)
+        assert report["dialled"] == [offer["addr"]]
+        assert (report["held"], report["fetched"], report["served"], report["peers"]) == (offer["size"],) * 2 + (0, 1)
     assert same(tmp_path / "copy", file)
 
 

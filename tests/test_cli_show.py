@@ -174,6 +174,7 @@ def test_a_meter_settles_on_the_rate() -> None:
         (FileNotFoundError(2, "No such file or directory", "x"), "no such file or directory: x"),
         (OSError(28, "No space left on device", "x"), "the disk is full: x"),
         (PermissionError(13, "Permission denied", "x"), "permission denied: x"),
+        (TimeoutError(), "timed out"),
         (OSError(), "oserror"),
         (KeyError("x"), "KeyError: 'x'"),
         (PeerFaultError("odd"), "PeerFaultError: odd"),

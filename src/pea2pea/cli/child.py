@@ -94,6 +94,7 @@ async def _node_once_told(descriptor: int, tell: Tell, file: Path | None, out: P
                 await swarm.complete()
                 if isinstance(chunks, PartialStore):
                     await publish(chunks, show, force=False)
+                _report(swarm, tell)  # what was last reported is shown to the end
                 tell({"event": "verified", "root": chunks.target.root.hex()})
                 await swarm.failed()
 

@@ -30,7 +30,7 @@ MOST_NODES = 64
 REDRAW = 0.25
 #: Seconds that processes get to end by themselves, and then again when they are told to.
 GRACE = 3.0
-HEAD = ("node", "pid", "address", "connected to", "has", "down", "up", "state")
+HEAD = ("node", "pid", "port", "connected to", "has", "down", "up", "state")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,13 +214,18 @@ def _row(child: Child, near: set[int], total: int, now: float) -> list[str]:
     return [
         str(child.index),
         str(child.process.pid),
-        child.addr,
+        child.addr.rpartition(":")[2],
         " ".join(map(str, sorted(near))),
         percent(child.at.get("held", 0), total),
-        f"{size(child.down.read(child.at.get('fetched', 0), now))}/s",
-        f"{size(child.up.read(child.at.get('served', 0), now))}/s",
+        _rate(child.down, child.at.get("fetched", 0), now),
+        _rate(child.up, child.at.get("served", 0), now),
         child.state,
     ]
+
+
+def _rate(meter: Meter, count: int, now: float) -> str:
+    rate = meter.read(count, now)
+    return f"{size(rate)}/s" if rate >= 1 else ""
 
 
 def verdict(plan: Plan, total: int, right: int, problem: str, seconds: float) -> str:

@@ -165,9 +165,9 @@ class RichShow(Show):
     def table(self, head: Row, rows: Sequence[Row]) -> None:
         """As in :class:`Show`."""
         from rich.live import Live
-        from rich.table import Table
+        from rich.table import Column, Table
 
-        table = Table(*head)
+        table = Table(*(Column(name, no_wrap=True) for name in head), box=None, pad_edge=False)
         for row in rows:
             table.add_row(*row)
         if self._live is None:

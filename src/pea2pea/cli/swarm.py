@@ -133,7 +133,8 @@ class Swarm(Node, Handshake, Reading[Message], Writing[Message], OnConnect, OnDi
     handshake_timeout: ClassVar[float] = 10.0
     #: Chunks that may wait to be verified, per peer.
     read_queue_depth: ClassVar[int] = WINDOW_MOST
-    write_timeout: ClassVar[float | None] = 30.0
+    #: What the largest chunk takes at the slowest rate that is put up with, and some more.
+    write_timeout: ClassVar[float | None] = 300.0
 
     def __init__(
         self,
