@@ -112,6 +112,8 @@ class Outbox:
     async def flushed(self) -> None:
         """Return when all that is queued now is with the operating system."""
         self.flush()
+        if not self.room:
+            raise self.refusal()
         target = self._handed + self._in_flight + len(self.queue)
         if target == self._handed:
             return
@@ -214,6 +216,8 @@ class Outbox:
                 self._unwritten = buffers[n:]
                 return
         self._unwritten = ()
+        if self._transport.is_closing():  # a write failed: whoever waits is told when the connection is lost
+            return
         self._handed += self._in_flight
         self._in_flight = 0
         while self._flushes and self._flushes[0][1] <= self._handed:
