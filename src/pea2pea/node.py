@@ -93,6 +93,7 @@ class Node(Registry):
         # All that must be gone before the node is closed; _fewer is set whenever some of it is.
         self._tasks: set[asyncio.Task[Any]] = set()
         self._setups: set[_Setup] = set()
+        self._seen_off: set[asyncio.Task[Any]] = set()
         self._links: set[Link] = set()
         self._fewer = asyncio.Event()
 
@@ -418,6 +419,8 @@ class Node(Registry):
 
     async def _see_off(self, peer: Peer, task: asyncio.Task[Any], deadline: float) -> None:
         """Wait for a hook to end; cancel it at the deadline."""
+        self._seen_off.add(task)
+        task.add_done_callback(self._seen_off.discard)
         await asyncio.wait({task}, timeout=max(0.0, deadline - self._loop.time()))
         if not task.done():
             task.cancel()
@@ -487,7 +490,7 @@ class Node(Registry):
         task = asyncio.current_task()
         inboxes = (peer._link.inbox for peer in self.peers)
         hooks = (*(setup.task for setup in self._setups), *(inbox.task for inbox in inboxes if inbox is not None))
-        if task in self._tasks or task in hooks:
+        if task in self._tasks or task in self._seen_off or task in hooks:
             raise UsageError(
                 "aclose() in a hook would wait for that hook: set an event and close the node from outside,"
                 " or start asyncio.create_task(node.aclose()) without awaiting it"
