@@ -162,15 +162,16 @@ class Outbox:
         self._blocked = True
         if self._deadline is None and self._node.write_timeout is not None:
             self._deadline = Deadline(self._loop, self._node.write_timeout, self._time_out)
-        if self._deadline is not None:
+        # A batch of several buffers may be blocked at each of them, and has one deadline.
+        if self._deadline is not None and not self._deadline.is_set:
             self._deadline.restart()
 
     def unblock(self) -> None:
         """All that was written is with the operating system."""
         self._blocked = False
-        if self._deadline is not None:
-            self._deadline.clear()
         self._write(self._unwritten)
+        if self._deadline is not None and not self._blocked:
+            self._deadline.clear()
         self.flush()
 
     @property

@@ -89,6 +89,11 @@ class Deadline:
         if self._timer is None:
             self._timer = self._loop.call_at(self._when, self._look)
 
+    @property
+    def is_set(self) -> bool:
+        """Whether it will expire."""
+        return self._when is not None
+
     def clear(self) -> None:
         """Expire no more, until restarted."""
         self._when = None
