@@ -63,12 +63,16 @@ class Store:
         """Return whether chunk ``index`` is there."""
         return index >= 0 and bool(self.have >> index & 1)
 
-    def read(self, index: int) -> bytearray:
-        """Return chunk ``index``. Raises :class:`FileChangedError` where the file is no longer what it was."""
+    def read(self, index: int, memory: bytearray | None = None) -> memoryview:
+        """Return chunk ``index``, in ``memory`` (of the size of a chunk) or memory of its own.
+
+        Raises :class:`FileChangedError` where the file is no longer what it was.
+        """
         self._check_unchanged()
-        data = bytearray(self.target.length(index))
+        size = self.target.length(index)
+        data = memoryview(bytearray(size) if memory is None else memory)[:size]
         self._file.seek(index * self.target.chunk)
-        if _fill(self._file, memoryview(data)) != len(data):
+        if _fill(self._file, data) != size:
             raise FileChangedError(f"{self.path} has become shorter while it was shared")
         return data
 

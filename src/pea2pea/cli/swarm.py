@@ -55,6 +55,8 @@ PATIENCE = 15.0
 BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
 #: Seconds between two looks at who is late.
 TICK = 0.25
+#: Chunks' memory that is kept to be used again: new memory costs more than the copy into it.
+MAX_SPARE = 2
 MAX_LIES = 3
 #: Hosts whose lies are remembered.
 MAX_LIARS = 1024
@@ -159,6 +161,7 @@ class Swarm(Node, Handshake, Reading[Message], Writing[Message], OnConnect, OnDi
         )
         self._tell = note
         self._exchanges: dict[int, Exchange] = {}
+        self._spare: list[bytearray] = []
         self._lies: dict[str, int] = {}
         self._failure: BaseException | None = None
         self._ended = asyncio.Event()
@@ -282,8 +285,9 @@ class Swarm(Node, Handshake, Reading[Message], Writing[Message], OnConnect, OnDi
         if not self.store.has(index):
             await self.send(exchange.peer, Refuse(index))
             return
+        memory = self._spare.pop() if self._spare else bytearray(self.target.chunk)
         try:
-            data = self.store.read(index)
+            data = self.store.read(index, memory)
         except (FileChangedError, OSError) as error:
             self._fail(error)
             return
@@ -291,6 +295,10 @@ class Swarm(Node, Handshake, Reading[Message], Writing[Message], OnConnect, OnDi
         await self.flush(exchange.peer)
         exchange.served += len(data)
         self.served += len(data)
+        # All of it is with the system, so nothing refers to that memory any more. (Where this was
+        # cancelled or failed instead, the transport may: it is left to it.)
+        if len(self._spare) < MAX_SPARE:
+            self._spare.append(memory)
 
     # -- fetching ----------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from pea2pea import Decoder, Encoder, LengthDelimited
+from pea2pea import CodecError, Decoder, Encoder, LengthDelimited
 
 from .errors import CliError, PeerFaultError
 from .tree import HASH_SIZE, MAX_PROOF, Target, chunk_size
@@ -103,16 +103,16 @@ Message: TypeAlias = Bitmap | Got | Request | Refuse | Chunk
 class Wire(Decoder[Message], Encoder[Message]):
     """The codec for one file: frames are no larger than its chunks and its bitmap need."""
 
-    __slots__ = ("_count", "_frames")
+    __slots__ = ("_count", "_frames", "_largest")
 
     def __init__(self, target: Target) -> None:
         self._count = target.count
-        largest = max(
+        self._largest = max(
             _CHUNK.size + MAX_PROOF * HASH_SIZE + target.chunk,
             1 + self._bitmap_size(),
             1 + MAX_GOT * _INDEX.size,
         )
-        self._frames = LengthDelimited(max_frame=largest)
+        self._frames = LengthDelimited(max_frame=self._largest)
 
     def decode(self, buffer: memoryview) -> tuple[Sequence[Message], int]:
         """Return the whole messages in ``buffer``. Raises :class:`PeerFaultError` on what is none."""
@@ -124,13 +124,28 @@ class Wire(Decoder[Message], Encoder[Message]):
         return self._frames.frame_size(head)
 
     def encode(self, messages: Sequence[Message]) -> Sequence[bytes | bytearray | memoryview]:
-        """Return the frames of ``messages``."""
-        return self._frames.encode([self._print(message) for message in messages])
+        """Return the frames of ``messages``; the data of chunks is not copied."""
+        buffers: list[bytes | bytearray | memoryview] = []
+        small: list[bytes] = []
+        for message in messages:
+            if isinstance(message, Chunk):
+                buffers += self._frames.encode(small)
+                buffers += self._print_chunk(message)
+                small = []
+            else:
+                small.append(self._print(message))
+        buffers += self._frames.encode(small)
+        return buffers
 
-    def _print(self, message: Message) -> bytes:
+    def _print_chunk(self, chunk: Chunk) -> tuple[bytes, bytes | bytearray | memoryview]:
+        head = b"".join((_CHUNK.pack(b"C", chunk.index, len(chunk.proof)), *chunk.proof))
+        size = len(head) + len(chunk.data)
+        if size > self._largest:
+            raise CodecError(f"chunk {chunk.index} makes a frame of {size} bytes, more than {self._largest}")
+        return _INDEX.pack(size) + head, chunk.data
+
+    def _print(self, message: Bitmap | Got | Request | Refuse) -> bytes:
         match message:
-            case Chunk(index, proof, data):
-                return b"".join((_CHUNK.pack(b"C", index, len(proof)), *proof, data))
             case Bitmap(bits):
                 return b"B" + bits.to_bytes(self._bitmap_size(), "little")
             case Got(indexes):
