@@ -157,7 +157,8 @@ class Node(Registry):
 
     def __del__(self) -> None:
         if getattr(self, "_state", NodeState.NEW) in (NodeState.RUNNING, NodeState.CLOSING):
-            warnings.warn(f"{self!r} was never closed: use 'async with' or aclose()", ResourceWarning, stacklevel=2, source=self)
+            problem = f"{self!r} was never closed: use 'async with' or aclose()"
+            warnings.warn(problem, ResourceWarning, stacklevel=2, source=self)
 
     # -- listening -------------------------------------------------------------------------
 
@@ -338,11 +339,13 @@ class Node(Registry):
             raise HandshakeError(f"{peer.addr}: the connection ended during the handshake")
 
     def _register(self, peer: Peer) -> None:
-        link = peer._link
+        link, inbox = peer._link, None
         try:
             inbox = Inbox(cast(Any, self), peer, link.resume) if Reading in self._enabled else None
             outbox = Outbox(cast(Any, self), peer, link.transport) if Writing in self._enabled else None
         except Exception as exc:  # the user's code
+            if inbox is not None:
+                inbox.stop()
             self._hook_failed(peer, "decoder or encoder", exc)
             raise ConnectError(f"{peer.addr}: no codec: {type(exc).__name__}: {exc}") from exc
         peer._move(ConnectionState.OPEN)
