@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .codec import Buffer, Encoder
-from .errors import NotConnectedError, NotEnabledError, Pea2PeaError, QueueFullError, WriteTimeoutError
+from .errors import NotConnectedError, NotEnabledError, Pea2PeaError, QueueFullError, UsageError, WriteTimeoutError
 from .stats import Stats
 from .waiting import Deadline
 
@@ -111,6 +111,8 @@ class Outbox:
 
     async def flushed(self) -> None:
         """Return when all that is queued now is with the operating system."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise UsageError("a node lives on one event loop, and this is another")
         self.flush()
         if not self.room:
             raise self.refusal()
