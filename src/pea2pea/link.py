@@ -229,7 +229,11 @@ class Link(asyncio.BufferedProtocol):
             view = memoryview(self._frame)[: self._filled]
         # Replies to what is processed now leave together, at the end of this call.
         outbox.scheduled = True
-        self._digest(inbox, view)
+        try:
+            self._digest(inbox, view)
+        except (KeyboardInterrupt, SystemExit) as exc:
+            # uvloop would take what is raised here for a failure of its transport.
+            asyncio.get_running_loop().call_soon(_raise, exc)
         outbox.flush()
 
     def eof_received(self) -> bool:
@@ -312,6 +316,10 @@ class _LentTransport:
         if self._returned and name != "get_extra_info":
             raise UsageError("the handshake is over: its reader and writer are no longer usable")
         return getattr(self._transport, name)
+
+
+def _raise(exc: BaseException) -> None:
+    raise exc
 
 
 def _memory_of(loop: asyncio.AbstractEventLoop) -> memoryview:
