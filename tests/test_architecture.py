@@ -26,13 +26,13 @@ PACKAGE = ROOT / "src" / "pea2pea"
 
 #: Who lives where. A module may import its own floor and those below, never above, and never in a circle.
 FLOORS: dict[int, set[str]] = {
-    1: {"addr", "admission", "codec", "codecs", "config", "errors", "lifecycle", "stats"},
+    1: {"_speedups", "addr", "admission", "batches", "codec", "config", "errors", "lifecycle", "stats"},
     2: {"network", "peer", "waiting"},
     3: {"inbox", "link", "outbox"},
     4: {"protocols"},
     5: {"node"},
     6: {"topology"},
-    7: {"memory", "typed", "__init__"},
+    7: {"memory", "noise", "typed", "__init__"},
     8: {"cli"},
     9: {"__main__"},
 }

@@ -47,8 +47,24 @@ CONTRACT = [
             "architecture::test_importing_configures_no_logging_and_needs_no_dependency",
         ),
     ),
-    Promise("node.config", "a limit of 0, a negative time, a malformed address: ConfigError names the field at once"),
-    Promise("node.config-lowered", "max_connecting above max_connections is lowered to it"),
+    Promise(
+        "node.config",
+        "a limit of 0, a negative time, a malformed address: ConfigError names the field at once",
+        (
+            "config::test_a_limit_that_is_no_whole_number_of_1_or_more_is_refused_by_its_name",
+            "config::test_a_time_that_is_no_number_above_0_is_refused_by_its_name",
+            "config::test_a_malformed_address_is_refused_by_its_name",
+            "node::test_every_setting_of_a_protocol_is_checked",
+        ),
+    ),
+    Promise(
+        "node.config-lowered",
+        "max_connecting above max_connections is lowered to it",
+        (
+            "config::test_max_connecting_is_lowered_to_max_connections",
+            "config::test_the_default_of_max_connecting_is_lowered_too",
+        ),
+    ),
     Promise(
         "node.listen-port",
         "start_listening returns the bound address, with the real port where 0 was asked for",
@@ -153,98 +169,487 @@ CONTRACT = [
         ("node::test_the_statistics_of_a_node_outlive_connections_and_a_peers_are_its_own",),
     ),
     # Admission
-    Promise("admission.total", "max_connections counts those being set up too"),
-    Promise("admission.per-ip", "max_connections_per_ip counts per address, IPv4-mapped IPv6 as its IPv4"),
-    Promise("admission.per-ip-64", "an IPv6 address counts as its /64"),
-    Promise("admission.pending", "max_connecting bounds inbound and outbound setups together"),
-    Promise("admission.outbound", "outbound over a limit: an error that names the limit"),
-    Promise("admission.inbound", "inbound over a total or per-IP limit: closed before any hook, and counted"),
-    Promise("admission.inbound-waits", "inbound over max_connecting stays in the kernel's queue until a slot is free"),
-    Promise("admission.idle-listener", "an idle listener holds no slot"),
-    Promise("admission.atomic", "concurrent attempts never exceed a limit"),
-    Promise("admission.released-once", "every reservation is released exactly once on every path out"),
-    Promise("admission.exhausted", "accept without resources left is counted and waited out; the listener goes on"),
-    Promise("admission.aborted", "a peer that aborted before accept costs nothing"),
-    Promise("admission.connect-timeout", "connect_timeout bounds dialling"),
-    Promise("admission.connect-cancelled", "a cancelled connect leaves nothing, or an established connection"),
+    Promise(
+        "admission.total",
+        "max_connections counts those being set up too",
+        (
+            "admission::test_connections_being_set_up_count",
+            "admission::test_inbound_and_outbound_count_together",
+            "admission::test_counters_are_what_is_held_and_never_above_a_limit",
+        ),
+    ),
+    Promise(
+        "admission.per-ip",
+        "max_connections_per_ip counts per address, IPv4-mapped IPv6 as its IPv4",
+        (
+            "admission::test_inbound_counts_per_address",
+            "admission::test_an_ipv4_address_is_itself_where_it_comes_in_over_ipv6",
+        ),
+    ),
+    Promise(
+        "admission.per-ip-64",
+        "an IPv6 address counts as its /64",
+        (
+            "admission::test_an_ipv6_address_counts_as_its_64",
+            "admission::test_inbound_counts_an_ipv6_address_as_its_64",
+        ),
+    ),
+    Promise(
+        "admission.pending",
+        "max_connecting bounds inbound and outbound setups together",
+        ("admission::test_setups_both_ways_share_max_connecting",),
+    ),
+    Promise(
+        "admission.outbound",
+        "outbound over a limit: an error that names the limit",
+        (
+            "admission::test_an_error_names_the_limit_and_its_value",
+            "admission::test_outbound_over_the_total_is_an_error_and_counted",
+            "admission::test_outbound_over_the_limit_per_ip_is_an_error_and_counted",
+        ),
+    ),
+    Promise(
+        "admission.inbound",
+        "inbound over a total or per-IP limit: closed before any hook, and counted",
+        (
+            "admission::test_inbound_over_the_total_is_closed_before_any_hook_and_counted",
+            "admission::test_inbound_counts_per_address",
+        ),
+    ),
+    Promise(
+        "admission.inbound-waits",
+        "inbound over max_connecting stays in the kernel's queue until a slot is free",
+        ("admission::test_inbound_over_max_connecting_waits_in_the_kernels_queue",),
+    ),
+    Promise(
+        "admission.idle-listener",
+        "an idle listener holds no slot",
+        ("admission::test_listening_holds_no_slot",),
+    ),
+    Promise(
+        "admission.atomic",
+        "concurrent attempts never exceed a limit",
+        (
+            "admission::test_attempts_at_once_never_exceed_a_limit",
+            "admission::test_counters_are_what_is_held_and_never_above_a_limit",
+        ),
+    ),
+    Promise(
+        "admission.released-once",
+        "every reservation is released exactly once on every path out",
+        (
+            "admission::test_every_way_out_frees_the_slot",
+            "admission::test_counters_are_what_is_held_and_never_above_a_limit",
+            "admission::test_room_is_told_of_once_for_each_setup_that_ends",
+        ),
+    ),
+    Promise(
+        "admission.exhausted",
+        "accept without resources left is counted and waited out; the listener goes on",
+        (
+            "admission::test_a_lack_of_resources_is_counted_and_waited_out",
+            "admission::test_a_listener_outlives_a_lack_of_descriptors",
+        ),
+    ),
+    Promise(
+        "admission.aborted",
+        "a peer that aborted before accept costs nothing",
+        ("admission::test_who_aborted_before_being_accepted_costs_nothing",),
+    ),
+    Promise(
+        "admission.connect-timeout",
+        "connect_timeout bounds dialling",
+        (
+            "admission::test_connect_timeout_bounds_dialling",
+            "admission::test_connect_timeout_bounds_the_resolution_of_a_name_too",
+        ),
+    ),
+    Promise(
+        "admission.connect-cancelled",
+        "a cancelled connect leaves nothing, or an established connection",
+        (
+            "admission::test_a_cancelled_connect_leaves_nothing_or_a_connection",
+            "admission::test_a_connect_cancelled_in_its_handshake_frees_its_slot",
+        ),
+    ),
     # Handshake
-    Promise("handshake.first", "the handshake runs on both sides before anything else"),
-    Promise("handshake.streams", "it gets a standard StreamReader and StreamWriter over the raw connection"),
+    Promise(
+        "handshake.first",
+        "the handshake runs on both sides before anything else",
+        (
+            "handshake::test_it_runs_on_both_sides_before_anything_else",
+            "handshake::test_meanwhile_the_peer_is_connecting_and_cannot_be_written_to",
+        ),
+    ),
+    Promise(
+        "handshake.streams",
+        "it gets a standard StreamReader and StreamWriter over the raw connection",
+        (
+            "handshake::test_it_gets_plain_streams_over_the_raw_connection",
+            "handshake::test_flow_control_reaches_its_streams",
+        ),
+    ),
     Promise(
         "handshake.raises",
         "raising: never registered, slot freed, connect raises HandshakeError with the cause",
-        ("node::test_a_handshake_that_raises_leaves_no_trace_on_either_side",),
+        (
+            "handshake::test_raising_refuses_the_peer_and_frees_the_slot",
+            "node::test_a_handshake_that_raises_leaves_no_trace_on_either_side",
+        ),
     ),
     Promise(
         "handshake.late",
         "too late: the same, and the timeout is counted",
         (
+            "handshake::test_too_late_is_counted_and_refused",
+            "handshake::test_what_returns_too_late_is_refused",
             "node::test_a_handshake_that_is_late_leaves_no_trace_and_is_counted",
-            "node::test_a_handshake_that_ignores_its_deadline_is_late_all_the_same",
         ),
     ),
     Promise(
         "handshake.closed",
         "the other side closing: the same",
-        ("node::test_a_peer_that_aborts_during_the_handshake_is_a_handshake_error",),
+        (
+            "handshake::test_the_other_side_closing_ends_it",
+            "handshake::test_a_reset_that_the_hook_did_not_see_ends_it_too",
+            "node::test_a_peer_that_aborts_during_the_handshake_is_a_handshake_error",
+        ),
     ),
-    Promise("handshake.surplus", "bytes that arrived past the handshake are the first that the decoder sees"),
-    Promise("handshake.session", "what it returns is peer.session before decoder and encoder are asked for"),
+    Promise(
+        "handshake.surplus",
+        "bytes that arrived past the handshake are the first that the decoder sees",
+        (
+            "handshake::test_bytes_past_it_are_the_first_to_decode",
+            "handshake::test_it_reads_all_that_came_before_it_began",
+        ),
+    ),
+    Promise(
+        "handshake.session",
+        "what it returns is peer.session before decoder and encoder are asked for",
+        ("handshake::test_it_runs_on_both_sides_before_anything_else",),
+    ),
     # Reading
-    Promise("reading.order", "messages of one peer are processed in order, one at a time"),
-    Promise("reading.others", "process_message may suspend, and the other peers go on"),
-    Promise("reading.backpressure", "a full inbox pauses reading until it drains"),
-    Promise("reading.drop", "with backpressure = False the surplus is dropped and counted"),
-    Promise("reading.decoder-raises", "a decoder that raises ends that connection and nothing else"),
-    Promise("reading.garbage", "so does garbage"),
-    Promise("reading.too-large", "so does a frame over the limit"),
-    Promise("reading.half-frame", "a stream that ends inside a frame is an error in the reason"),
-    Promise("reading.idle", "no message for idle_timeout: disconnected and counted"),
-    Promise("reading.one-timer", "one timer per connection however many messages arrive"),
-    Promise("reading.without", "a node without Reading delivers nothing and does not notice a close by itself"),
+    Promise(
+        "reading.order",
+        "messages of one peer are processed in order, one at a time",
+        ("reading::test_messages_are_processed_in_order_one_at_a_time",),
+    ),
+    Promise(
+        "reading.others",
+        "process_message may suspend, and the other peers go on",
+        ("reading::test_one_peer_is_processed_while_another_waits",),
+    ),
+    Promise(
+        "reading.backpressure",
+        "a full inbox pauses reading until it drains",
+        (
+            "reading::test_a_full_inbox_pauses_reading_until_it_drains",
+            "reading::test_what_came_before_the_connection_was_open_does_not_overfill_the_inbox",
+        ),
+    ),
+    Promise(
+        "reading.drop",
+        "with backpressure = False the surplus is dropped and counted",
+        (
+            "reading::test_without_backpressure_the_surplus_is_dropped_and_counted",
+            "reading::test_drops_are_logged_once_a_second_at_most",
+        ),
+    ),
+    Promise(
+        "reading.decoder-raises",
+        "a decoder that raises ends that connection and nothing else",
+        ("reading::test_a_decoder_that_raises_ends_that_connection_and_no_other",),
+    ),
+    Promise(
+        "reading.garbage",
+        "so does garbage",
+        ("reading::test_garbage_ends_that_connection_and_no_other",),
+    ),
+    Promise(
+        "reading.too-large",
+        "so does a frame over the limit",
+        ("reading::test_a_frame_over_the_limit_ends_that_connection_and_no_other",),
+    ),
+    Promise(
+        "reading.half-frame",
+        "a stream that ends inside a frame is an error in the reason",
+        (
+            "reading::test_an_end_inside_a_frame_is_an_error_in_the_reason",
+            "reading::test_an_end_between_frames_is_none",
+        ),
+    ),
+    Promise(
+        "reading.idle",
+        "no message for idle_timeout: disconnected and counted",
+        (
+            "reading::test_a_silent_peer_is_disconnected_and_counted",
+            "reading::test_every_message_puts_the_idle_timeout_off",
+            "reading::test_bytes_that_make_no_message_do_not",
+        ),
+    ),
+    Promise(
+        "reading.one-timer",
+        "one timer per connection however many messages arrive",
+        ("reading::test_one_timer_however_many_messages_arrive",),
+    ),
+    Promise(
+        "reading.without",
+        "a node without Reading delivers nothing and does not notice a close by itself",
+        ("reading::test_a_node_without_reading_delivers_nothing_and_does_not_notice_a_close",),
+    ),
     # Writing
-    Promise("writing.full", "QueueFullError beyond write_queue_depth"),
-    Promise("writing.gone", "NotConnectedError for a peer that is gone"),
-    Promise("writing.not-enabled", "NotEnabledError without the protocol"),
-    Promise("writing.waits", "send waits for room"),
-    Promise("writing.cancelled", "a cancelled send queued its message whole or not at all"),
-    Promise("writing.flush", "flush returns when all that was queued before it is with the operating system"),
-    Promise("writing.flush-ended", "flush raises if the connection ended first"),
-    Promise("writing.timeout", "a batch not written within write_timeout ends the connection and is counted"),
-    Promise("writing.encoder-raises", "an encoder that raises ends that connection and no other"),
-    Promise("writing.broadcast", "broadcast reaches every peer that can take it and returns the error of each other"),
-    Promise("writing.broadcast-slow", "one slow peer delays no broadcast"),
+    Promise(
+        "writing.full",
+        "QueueFullError beyond write_queue_depth",
+        ("writing::test_a_full_queue_refuses",),
+    ),
+    Promise(
+        "writing.gone",
+        "NotConnectedError for a peer that is gone",
+        (
+            "writing::test_a_peer_that_is_gone_is_refused",
+            "writing::test_who_waits_to_send_learns_that_the_peer_left",
+        ),
+    ),
+    Promise(
+        "writing.not-enabled",
+        "NotEnabledError without the protocol",
+        ("writing::test_without_the_protocol_sending_is_refused",),
+    ),
+    Promise(
+        "writing.waits",
+        "send waits for room",
+        ("writing::test_send_waits_for_room_and_serves_its_callers_in_order",),
+    ),
+    Promise(
+        "writing.cancelled",
+        "a cancelled send queued its message whole or not at all",
+        (
+            "writing::test_who_is_cancelled_while_waiting_sent_nothing",
+            "writing::test_a_send_cancelled_as_it_is_served_is_whole",
+        ),
+    ),
+    Promise(
+        "writing.flush",
+        "flush returns when all that was queued before it is with the operating system",
+        (
+            "writing::test_flush_returns_when_all_before_it_is_with_the_system",
+            "writing::test_flush_does_not_wait_for_what_is_sent_after_it",
+        ),
+    ),
+    Promise(
+        "writing.flush-ended",
+        "flush raises if the connection ended first",
+        (
+            "writing::test_flush_raises_if_the_connection_ends_first",
+            "writing::test_flush_raises_if_the_write_itself_finds_the_connection_gone",
+        ),
+    ),
+    Promise(
+        "writing.timeout",
+        "a batch not written within write_timeout ends the connection and is counted",
+        (
+            "writing::test_a_peer_that_never_reads_is_given_up_and_counted",
+            "writing::test_the_timeout_is_for_the_whole_batch",
+        ),
+    ),
+    Promise(
+        "writing.encoder-raises",
+        "an encoder that raises ends that connection and no other",
+        ("writing::test_an_encoder_that_raises_ends_that_connection_and_no_other",),
+    ),
+    Promise(
+        "writing.broadcast",
+        "broadcast reaches every peer that can take it and returns the error of each other",
+        (
+            "writing::test_a_broadcast_reaches_all_and_tells_whom_it_did_not",
+            "writing::test_a_broadcast_is_encoded_once_for_encoders_that_are_equal",
+        ),
+    ),
+    Promise(
+        "writing.broadcast-slow",
+        "one slow peer delays no broadcast",
+        ("writing::test_a_slow_peer_delays_no_broadcast",),
+    ),
     # OnConnect, OnDisconnect
-    Promise("on-connect.usable", "on_connect runs when the peer is registered and usable"),
-    Promise("on-connect.not-awaited", "connect does not wait for it"),
-    Promise("on-connect.beside", "it may run beside process_message"),
-    Promise("on-connect.cancelled", "a disconnect cancels it"),
-    Promise("on-connect.unabortable", "unless on_connect_abortable = False: then it runs to its end, also in aclose"),
-    Promise("on-disconnect.once", "on_disconnect runs exactly once for every registered peer, whoever ended it"),
-    Promise("on-disconnect.together", "however many ended the connection at once"),
-    Promise("on-disconnect.registered", "it runs before the peer leaves the registry"),
-    Promise("on-disconnect.bounded", "within disconnect_timeout"),
-    Promise("on-disconnect.last-word", "a last message can be sent and flushed from it"),
-    Promise("on-disconnect.no-last-word", "unless writing is what failed"),
-    Promise("reason.origin", "the reason has an origin and, where there is one, the exception"),
-    Promise("disconnect.unknown", "disconnect of an unknown or already leaving peer returns False"),
-    Promise("disconnect.cancelled", "cancelling disconnect still tears the connection down"),
+    Promise(
+        "on-connect.usable",
+        "on_connect runs when the peer is registered and usable",
+        ("hooks::test_on_connect_runs_when_the_peer_is_registered_and_usable",),
+    ),
+    Promise(
+        "on-connect.not-awaited",
+        "connect does not wait for it",
+        ("hooks::test_connect_does_not_wait_for_on_connect_and_messages_are_processed_beside_it",),
+    ),
+    Promise(
+        "on-connect.beside",
+        "it may run beside process_message",
+        ("hooks::test_connect_does_not_wait_for_on_connect_and_messages_are_processed_beside_it",),
+    ),
+    Promise(
+        "on-connect.cancelled",
+        "a disconnect cancels it",
+        ("hooks::test_the_end_of_the_connection_cancels_on_connect",),
+    ),
+    Promise(
+        "on-connect.unabortable",
+        "unless on_connect_abortable = False: then it runs to its end, also in aclose",
+        (
+            "hooks::test_an_unabortable_on_connect_runs_to_its_end",
+            "hooks::test_aclose_waits_for_an_unabortable_on_connect",
+        ),
+    ),
+    Promise(
+        "on-disconnect.once",
+        "on_disconnect runs exactly once for every registered peer, whoever ended it",
+        ("hooks::test_on_disconnect_runs_once_while_registered_and_is_told_why",),
+    ),
+    Promise(
+        "on-disconnect.together",
+        "however many ended the connection at once",
+        ("hooks::test_however_many_end_it_at_once",),
+    ),
+    Promise(
+        "on-disconnect.registered",
+        "it runs before the peer leaves the registry",
+        ("hooks::test_on_disconnect_runs_once_while_registered_and_is_told_why",),
+    ),
+    Promise(
+        "on-disconnect.bounded",
+        "within disconnect_timeout",
+        (
+            "hooks::test_on_disconnect_has_disconnect_timeout_and_no_more",
+            "hooks::test_hooks_that_wait_and_the_last_bytes_share_that_time",
+        ),
+    ),
+    Promise(
+        "on-disconnect.last-word",
+        "a last message can be sent and flushed from it",
+        (
+            "hooks::test_a_last_message_from_on_disconnect_arrives",
+            "hooks::test_a_large_last_message_is_waited_for",
+        ),
+    ),
+    Promise(
+        "on-disconnect.no-last-word",
+        "unless writing is what failed",
+        ("hooks::test_there_is_no_last_word_where_writing_is_what_failed",),
+    ),
+    Promise(
+        "reason.origin",
+        "the reason has an origin and, where there is one, the exception",
+        ("hooks::test_on_disconnect_runs_once_while_registered_and_is_told_why",),
+    ),
+    Promise(
+        "disconnect.unknown",
+        "disconnect of an unknown or already leaving peer returns False",
+        ("hooks::test_disconnect_of_one_unknown_leaving_or_gone_is_false",),
+    ),
+    Promise(
+        "disconnect.cancelled",
+        "cancelling disconnect still tears the connection down",
+        ("hooks::test_a_cancelled_disconnect_still_tears_the_connection_down",),
+    ),
     # Shutdown
-    Promise("shutdown.stops", "aclose stops accepting and disconnects all peers at once"),
-    Promise("shutdown.hooks", "it awaits the hooks within their bounds"),
-    Promise("shutdown.leaves-nothing", "it leaves no task, socket, timer or descriptor"),
-    Promise("shutdown.twice", "it can be called twice"),
-    Promise("shutdown.cancelled", "after a cancelled first call a second one finishes"),
-    Promise("shutdown.connect-after", "connect after it raises NodeClosedError"),
-    Promise("shutdown.from-hook", "called from inside a hook it raises and says what to do instead"),
-    Promise("shutdown.collected", "a node that is garbage collected while open warns"),
+    Promise(
+        "shutdown.stops",
+        "aclose stops accepting and disconnects all peers at once",
+        (
+            "shutdown::test_aclose_frees_the_port_and_tells_every_peer",
+            "shutdown::test_all_peers_are_disconnected_at_once",
+            "shutdown::test_nobody_gets_in_while_it_closes",
+        ),
+    ),
+    Promise(
+        "shutdown.hooks",
+        "it awaits the hooks within their bounds",
+        (
+            "shutdown::test_hooks_that_hang_are_given_their_time_and_no_more",
+            "shutdown::test_on_connect_is_cancelled",
+            "shutdown::test_a_peer_that_takes_nothing_does_not_hold_it_up",
+        ),
+    ),
+    Promise(
+        "shutdown.leaves-nothing",
+        "it leaves no task, socket, timer or descriptor",
+        (
+            "shutdown::test_nothing_is_left_whatever_was_going_on",
+            "shutdown::test_no_task_is_left_on_any_network",
+        ),
+    ),
+    Promise(
+        "shutdown.twice",
+        "it can be called twice",
+        (
+            "shutdown::test_it_can_be_called_twice",
+            "shutdown::test_it_can_be_called_twice_at_once",
+        ),
+    ),
+    Promise(
+        "shutdown.cancelled",
+        "after a cancelled first call a second one finishes",
+        ("shutdown::test_after_a_cancelled_call_a_second_one_finishes",),
+    ),
+    Promise(
+        "shutdown.connect-after",
+        "connect after it raises NodeClosedError",
+        ("shutdown::test_after_closing_everything_says_so",),
+    ),
+    Promise(
+        "shutdown.from-hook",
+        "called from inside a hook it raises and says what to do instead",
+        (
+            "shutdown::test_closing_in_a_hook_raises_and_says_what_to_do",
+            "shutdown::test_closing_in_a_hook_raises_also_where_it_disconnected_its_peer",
+        ),
+    ),
+    Promise(
+        "shutdown.collected",
+        "a node that is garbage collected while open warns",
+        (
+            "shutdown::test_a_node_that_is_collected_while_open_warns",
+            "shutdown::test_a_node_that_was_closed_or_never_opened_does_not_warn",
+        ),
+    ),
     # A user's mistakes
-    Promise("mistakes.logged", "an exception in a hook or codec is logged with traceback and address"),
-    Promise("mistakes.contained", "and ends that connection at most"),
-    Promise("mistakes.not-swallowed", "KeyboardInterrupt and cancellation are never swallowed"),
-    Promise("mistakes.enabled-twice", "enabling a protocol twice raises at once"),
-    Promise("mistakes.not-implemented", "so does one that the class does not implement"),
-    Promise("mistakes.thread", "use from another thread raises in asyncio's debug mode"),
+    Promise(
+        "mistakes.logged",
+        "an exception in a hook or codec is logged with traceback and address",
+        ("mistakes::test_an_exception_is_logged_and_ends_its_connection_and_no_other",),
+    ),
+    Promise(
+        "mistakes.contained",
+        "and ends that connection at most",
+        (
+            "mistakes::test_an_exception_is_logged_and_ends_its_connection_and_no_other",
+            "mistakes::test_an_exception_on_the_side_that_was_dialled_ends_its_connection_and_no_other",
+        ),
+    ),
+    Promise(
+        "mistakes.not-swallowed",
+        "KeyboardInterrupt and cancellation are never swallowed",
+        (
+            "mistakes::test_keyboard_interrupt_goes_through",
+            "mistakes::test_cancellation_reaches_the_hook",
+            "mistakes::test_a_cancelled_call_is_cancelled",
+        ),
+    ),
+    Promise(
+        "mistakes.enabled-twice",
+        "enabling a protocol twice raises at once",
+        ("mistakes::test_enabling_a_protocol_twice_raises_at_once",),
+    ),
+    Promise(
+        "mistakes.not-implemented",
+        "so does one that the class does not implement",
+        ("mistakes::test_enabling_what_the_class_does_not_implement_raises_at_once",),
+    ),
+    Promise(
+        "mistakes.thread",
+        "use from another thread raises in asyncio's debug mode",
+        ("mistakes::test_use_from_another_thread_raises_in_debug_mode",),
+    ),
     # Topology
     Promise(
         "topology.shapes",
