@@ -48,8 +48,8 @@ MOST_PUBLIC_NAMES = 30
 MOST_FUNCTION_LINES = 50
 
 
-@cache
 def parse(path: Path) -> ast.Module:
+    # Not kept: the fixtures collect garbage after each test, which takes its time from how much there is to look at.
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
@@ -79,6 +79,7 @@ def imports(tree: ast.AST, *, typing_only: bool = True) -> Iterator[ast.Import |
             yield from imports(node, typing_only=typing_only)
 
 
+@cache
 def outside(path: Path, *, typing_only: bool = True) -> set[str]:
     """The top-level packages that ``path`` imports and that are not this one."""
     found = set()
@@ -90,6 +91,7 @@ def outside(path: Path, *, typing_only: bool = True) -> set[str]:
     return found - {"pea2pea"}
 
 
+@cache
 def inside(path: Path, *, typing_only: bool = True) -> set[str]:
     """The rooms of this package that ``path`` imports."""
     found = set()
@@ -123,6 +125,7 @@ def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (function.end_lineno or function.lineno) - function.lineno + 1
 
 
+@cache
 def code_lines(path: Path) -> int:
     """Lines that hold code: no docstrings, no comments, no blanks."""
     docstrings: set[int] = set()
