@@ -111,7 +111,7 @@ class TcpNetwork(Network):
             await loop.sock_connect(sock, addr)
             # A port of the ephemeral range that nobody listens on can be met by itself
             # (simultaneous open, RFC 9293, 3.5).
-            if sock.getsockname()[:2] == sock.getpeername()[:2]:
+            if sock.getsockname()[:2] == addr:
                 raise ConnectionRefusedError(errno.ECONNREFUSED, "the socket met itself: nobody listens there")
             transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
             _hand_over(sock, transport)
@@ -133,12 +133,14 @@ class TcpNetwork(Network):
 class TcpListener(Listener):
     """A listening socket."""
 
-    __slots__ = ("_held", "_sock", "_waiter")
+    __slots__ = ("_held", "_sock", "_waiter", "_watching")
 
     def __init__(self, sock: socket.socket) -> None:
         self.addr = Addr.of(sock.getsockname()[:2])
         self._sock = sock
         self._waiter: asyncio.Future[None] | None = None
+        # The loop that watches the socket: across waits, since starting and stopping to costs two system calls.
+        self._watching: asyncio.AbstractEventLoop | None = None
         self._held: tuple[socket.socket, tuple[str, int]] | None = None
 
     def accept(self) -> Incoming | None:
@@ -155,29 +157,36 @@ class TcpListener(Listener):
 
     async def ready(self) -> None:
         loop = asyncio.get_running_loop()
-        waiter = loop.create_future()
+        if self._watching is None:
+            try:
+                loop.add_reader(self._sock, self._wake)
+            except NotImplementedError:  # the proactor loop of Windows can only wait by accepting
+                self._held = await loop.sock_accept(self._sock)
+                return
+            self._watching = loop
+        self._waiter = loop.create_future()
         try:
-            loop.add_reader(self._sock, _wake, waiter)
-        except NotImplementedError:  # the proactor loop of Windows can only wait by accepting
-            self._held = await loop.sock_accept(self._sock)
-            return
-        self._waiter = waiter
-        try:
-            await waiter
+            await self._waiter
         finally:
-            self._stop_waiting()
+            self._waiter = None
 
     def close(self) -> None:
-        self._stop_waiting()
+        self._unwatch()  # before the descriptor is closed: its number may be another's after that
         if self._held is not None:
             self._held[0].close()
         self._sock.close()
 
-    def _stop_waiting(self) -> None:
-        # Before the descriptor is closed, and not after: its number may be another's by then.
-        if self._waiter is not None:
-            self._waiter.get_loop().remove_reader(self._sock)
-            self._waiter = None
+    def _wake(self) -> None:
+        if self._waiter is None:
+            # Whoever waits out there is left to wait, and must not keep the loop busy meanwhile.
+            self._unwatch()
+        elif not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _unwatch(self) -> None:
+        if self._watching is not None:
+            self._watching.remove_reader(self._sock)
+            self._watching = None
 
 
 class TcpIncoming(Incoming):
@@ -217,8 +226,3 @@ def _hand_over(sock: socket.socket, transport: asyncio.BaseTransport) -> None:
     # ``sock``, which would close it again: by then it may be another's.
     if transport.is_closing() and type(transport).__module__.startswith("uvloop"):
         sock.detach()
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
