@@ -14,20 +14,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pea2pea import batches
 from pea2pea import codec as codec_module
-from pea2pea.codec import (
-    LARGEST,
-    PASSED_UNCOPIED,
-    SLICED_IN_PLACE,
-    Buffer,
-    Delimited,
-    Fixed,
-    Framing,
-    LengthDelimited,
-    Raw,
-    VarintDelimited,
-)
+from pea2pea.batches import LARGEST, PASSED_UNCOPIED, SLICED_IN_PLACE, Buffer
+from pea2pea.codec import Delimited, Fixed, Framing, LengthDelimited, Raw, VarintDelimited
 from pea2pea.errors import CodecError, ConfigError, DecodeError, EncodeError, FrameTooLargeError, IncompleteFrameError
+
+
+@pytest.fixture(params=["Python", "C"], autouse=True)
+def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test here runs twice: on the functions in Python and on those in C."""
+    chosen = batches if request.param == "Python" else pytest.importorskip("pea2pea._speedups")
+    monkeypatch.setattr(codec_module, "cores", chosen)
 
 
 def feed(codec: Framing, chunks: Iterable[bytes]) -> tuple[list[bytes], bytes, CodecError | None]:

@@ -3,52 +3,37 @@
 A codec works on batches and keeps no bytes of its own, so that feeding it in one chunk or byte
 by byte gives the same messages. Raising in one ends its connection and no other.
 
-The two interfaces come first, then the ready codecs, then the functions that take whole batches
-apart and put them together: all the speed there is lies in those.
+The two interfaces come first, then the ready codecs. Their work is done in ``batches``, or in the same
+functions in C.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import chain
-from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, cast
+from typing import Final, Generic, Literal, TypeVar, cast
 
+from .batches import KIB, LARGEST, Layout, gathered, read_varint, sized
+from .batches import Buffer as Buffer
 from .errors import ConfigError, DecodeError, EncodeError, FrameTooLargeError, IncompleteFrameError
 
-KIB: Final = 1024
+try:
+    if os.environ.get("PEA2PEA_PURE"):
+        raise ImportError("not wanted")
+    from . import _speedups as cores
+except ImportError:
+    from . import batches as cores  # type: ignore[no-redef]  # the same functions
+
 MIB: Final = 1024 * KIB
-#: No size may be above this: a signed 64-bit number, which is also what 9 bytes of a varint hold.
-LARGEST: Final = (1 << 63) - 1
-#: From this size on a message is cut out of the receive buffer itself; below it, copying all of the buffer
-#: to ``bytes`` first is faster (measured: equal at 4 KiB, 1.25 times at 8 KiB, 1.5 times at 16 KiB).
-SLICED_IN_PLACE: Final = 8 * KIB
-#: From this size on a message is handed to the network as it is; below it, joining costs no more than a
-#: buffer of its own does in the system call.
-PASSED_UNCOPIED: Final = 64 * KIB
+#: Whether the functions in C do the work: they were built, and ``PEA2PEA_PURE`` was not set on import.
+ACCELERATED: Final = cores.__name__ == f"{__package__}._speedups"
 
 In_co = TypeVar("In_co", covariant=True)
 Out_contra = TypeVar("Out_contra", contravariant=True)
-
-_FIELDS: Final = {
-    (size, order): struct.Struct(mark + letter)
-    for order, mark in (("big", ">"), ("little", "<"))
-    for size, letter in ((1, "B"), (2, "H"), (4, "I"), (8, "Q"))
-}
-#: The types of which ``len`` surely counts bytes; a ``memoryview`` may hold larger items.
-_COUNTED: Final = frozenset((bytes, bytearray))
-
-#: What an encoder may hand to the network without a copy.
-Buffer: TypeAlias = bytes | bytearray | memoryview
-Bytes: TypeAlias = bytes | memoryview
-
-
-def _derived() -> Any:
-    """A field that follows from the settings, so is neither given, compared nor shown."""
-    return field(init=False, repr=False, compare=False)
 
 
 class Decoder(ABC, Generic[In_co]):
@@ -130,11 +115,7 @@ class LengthDelimited(Framing):
     adjustment: int = 0
     skip: int | None = None
     max_frame: int = 8 * MIB
-    _head: int = _derived()  # what must be there before a frame can be judged
-    _start: int = _derived()  # ``skip`` as a number
-    _lowest: int = _derived()  # the bounds of the length as read
-    _highest: int = _derived()
-    _plain: bool = _derived()  # only size and order of the length differ from the defaults
+    _layout: Layout = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.length_size not in (1, 2, 3, 4, 8):
@@ -144,40 +125,23 @@ class LengthDelimited(Framing):
         _check_whole("offset", self.offset, 0)
         _check_whole("adjustment", self.adjustment, -LARGEST)
         _check_whole("max_frame", self.max_frame, 1)
-        after = self.offset + self.length_size
         if self.skip is None:
-            object.__setattr__(self, "skip", after)
+            object.__setattr__(self, "skip", self.offset + self.length_size)
         _check_whole("skip", self.skip, 0)
-        self._derive(after, cast(int, self.skip))
-
-    def _derive(self, after: int, skip: int) -> None:
-        # Neither the message nor, with ``skip=0``, the frame may have less than nothing in it.
-        lowest = -self.adjustment if skip else 1 - self.adjustment
-        plain = self.length_size != 3 and (self.offset, self.adjustment, skip) == (0, 0, self.length_size)
-        object.__setattr__(self, "_head", max(after, skip))
-        object.__setattr__(self, "_start", skip)
-        object.__setattr__(self, "_lowest", lowest)
-        object.__setattr__(self, "_highest", min(self.max_frame, (1 << 8 * self.length_size) - 1))
-        object.__setattr__(self, "_plain", plain)
+        highest = min(self.max_frame, (1 << 8 * self.length_size) - 1)
+        largest = min(self.max_frame, highest + self.adjustment)
+        skip = cast(int, self.skip)
+        layout = Layout(self.length_size, self.byteorder, self.offset, self.adjustment, skip, highest, largest)
+        object.__setattr__(self, "_layout", layout)
 
     def decode(self, buffer: memoryview) -> tuple[Sequence[bytes], int]:
-        if self._plain:
-            field = _FIELDS[self.length_size, self.byteorder]
-            messages, used = _split_lengths(buffer, field, self.max_frame)
-        else:
-            messages, used = self._split(buffer)
+        messages, used = cores.split_lengths(buffer, self._layout)
         if not messages:
             self._measure(buffer)
         return messages, used
 
     def encode(self, messages: Sequence[Buffer]) -> Sequence[Buffer]:
-        if self._plain:
-            return _join_lengths(messages, _FIELDS[self.length_size, self.byteorder], self._highest)
-        size, order, adjustment = self.length_size, self.byteorder, self.adjustment
-        plain, sizes = _sized(messages, min(self.max_frame, self._highest + adjustment))
-        if min(sizes, default=adjustment) < adjustment:
-            raise EncodeError(f"a message of {min(sizes)} bytes is shorter than the adjustment of {adjustment}")
-        return _interleaved([(length - adjustment).to_bytes(size, order) for length in sizes], plain, sizes)
+        return cores.join_lengths(messages, self._layout)
 
     def frame_size(self, head: memoryview) -> int:
         try:
@@ -187,33 +151,16 @@ class LengthDelimited(Framing):
 
     def _measure(self, head: memoryview) -> int:
         """The size of the frame that begins here, 0 where that is not known yet; raises where it is refused."""
-        if len(head) < self._head:
+        size, order, offset, adjustment, skip, highest, _ = self._layout
+        if len(head) < max(offset + size, skip):
             return 0
-        length = int.from_bytes(head[self.offset : self.offset + self.length_size], self.byteorder)
-        if length > self._highest:
+        length = int.from_bytes(head[offset : offset + size], order)
+        if length > highest:
             raise FrameTooLargeError(f"a frame claims {length} bytes, {self.max_frame} are allowed")
-        if length < self._lowest:
-            raise DecodeError(f"a frame claims {length} bytes, too few for an adjustment of {self.adjustment}")
-        return self._start + length + self.adjustment
-
-    def _split(self, buffer: memoryview) -> tuple[list[bytes], int]:
-        size, order, offset, adjustment = self.length_size, self.byteorder, self.offset, self.adjustment
-        lowest, highest, skip = self._lowest, self._highest, self._start
-        whole = len(buffer)
-        last = whole - self._head
-        data = buffer.tobytes() if self.frame_size(buffer) < SLICED_IN_PLACE else buffer
-        messages: list[bytes | memoryview] = []
-        position = 0
-        while position <= last:
-            field = position + offset
-            length = int.from_bytes(data[field : field + size], order)
-            start = position + skip
-            stop = start + length + adjustment
-            if stop > whole or not lowest <= length <= highest:
-                break
-            messages.append(data[start:stop])
-            position = stop
-        return _owned(messages, data), position
+        # With no header left out, a frame of nothing would be found again for ever.
+        if length + adjustment < 0 or not skip + length + adjustment:
+            raise DecodeError(f"a frame claims {length} bytes, too few for an adjustment of {adjustment}")
+        return skip + length + adjustment
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,18 +178,17 @@ class VarintDelimited(Framing):
         _check_whole("max_frame", self.max_frame, 1)
 
     def decode(self, buffer: memoryview) -> tuple[Sequence[bytes], int]:
-        messages, used = _split_varints(buffer, self.max_frame)
+        messages, used = cores.split_varints(buffer, self.max_frame)
         if not messages:
-            _read_varint(buffer, 0, self.max_frame)
+            read_varint(buffer, 0, self.max_frame)
         return messages, used
 
     def encode(self, messages: Sequence[Buffer]) -> Sequence[Buffer]:
-        plain, sizes = _sized(messages, self.max_frame)
-        return _interleaved(map(_varint, sizes), plain, sizes)
+        return cores.join_varints(messages, self.max_frame)
 
     def frame_size(self, head: memoryview) -> int:
         try:
-            return sum(_read_varint(head, 0, self.max_frame))
+            return sum(read_varint(head, 0, self.max_frame))
         except DecodeError:
             return 0
 
@@ -266,31 +212,14 @@ class Delimited(Framing):
         _check_whole("max_frame", self.max_frame, 1)
 
     def decode(self, buffer: memoryview) -> tuple[Sequence[bytes], int]:
-        delimiter, limit = self.delimiter, self.max_frame
-        messages = buffer.tobytes().split(delimiter)
-        rest = messages.pop()
-        if max(map(len, messages), default=0) > limit:
-            good = next(i for i, message in enumerate(messages) if len(message) > limit)
-            del messages[good:]
-            used = sum(map(len, messages)) + good * len(delimiter)
-        else:
-            used = len(buffer) - len(rest)
-            # The last bytes may be the beginning of a delimiter.
-            good = len(messages) or len(rest) < limit + len(delimiter)
-        if not good:
-            raise FrameTooLargeError(f"no delimiter within the {limit} bytes that are allowed")
+        messages, used = cores.split_delimited(buffer, self.delimiter, self.max_frame)
+        # The last bytes may be the beginning of a delimiter.
+        if not messages and len(buffer) >= self.max_frame + len(self.delimiter):
+            raise FrameTooLargeError(f"no delimiter within the {self.max_frame} bytes that are allowed")
         return messages, used
 
     def encode(self, messages: Sequence[Buffer]) -> Sequence[Buffer]:
-        plain, _ = _sized(messages, self.max_frame)
-        # Large ones are joined as well: searching them for the delimiter costs as much as the copy.
-        frames = [*plain, b""]
-        joined = self.delimiter.join(frames)
-        # Counting is faster, and enough where the delimiter cannot overlap with another.
-        cut = joined.count(self.delimiter) != len(plain)
-        if cut or (len(self.delimiter) > 1 and joined.split(self.delimiter) != frames):
-            raise EncodeError(f"a message holds or runs into the delimiter {self.delimiter!r}")
-        return [joined] if joined else []
+        return cores.join_delimited(messages, self.delimiter, self.max_frame)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,10 +238,10 @@ class Fixed(Framing):
         return list(chain.from_iterable(struct.iter_unpack(f"{self.size}s", buffer[:used]))), used
 
     def encode(self, messages: Sequence[Buffer]) -> Sequence[Buffer]:
-        plain, sizes = _sized(messages, self.size)
+        plain, sizes = sized(messages, self.size)
         if min(sizes, default=self.size) < self.size:
             raise EncodeError(f"a message of {min(sizes)} bytes, where each has {self.size}")
-        return _gathered(plain, sizes)
+        return gathered(plain, sizes)
 
     def frame_size(self, head: memoryview) -> int:
         return self.size
@@ -330,155 +259,7 @@ class Raw(Framing):
         return ([buffer.tobytes()], len(buffer)) if buffer else ([], 0)
 
     def encode(self, messages: Sequence[Buffer]) -> Sequence[Buffer]:
-        return _gathered(*_sized(messages, LARGEST))
-
-
-# The cores of the hot path. Each takes a whole batch and keeps to the good frames at its start: a header
-# that is not whole, or refused, only ends the batch, so that a faster one need not know any error.
-
-
-def _split_lengths(buffer: memoryview, field: struct.Struct, limit: int) -> tuple[list[bytes], int]:
-    read, head, whole = field.unpack_from, field.size, len(buffer)
-    last = whole - head
-    if last < 0:
-        return [], 0
-    data = buffer.tobytes() if read(buffer)[0] < SLICED_IN_PLACE else buffer
-    messages: list[bytes | memoryview] = []
-    append = messages.append
-    position = 0
-    while position <= last:
-        (length,) = read(data, position)
-        start = position + head
-        stop = start + length
-        if stop > whole or length > limit:
-            break
-        append(data[start:stop])
-        position = stop
-    return _owned(messages, data), position
-
-
-def _join_lengths(messages: Sequence[Buffer], field: struct.Struct, limit: int) -> list[Buffer]:
-    if len(messages) == 1 and type(messages[0]) is bytes and len(messages[0]) <= min(limit, PASSED_UNCOPIED - 1):
-        # A reply, most likely, and somebody waits for it: this takes a quarter of the time.
-        return [field.pack(len(messages[0])) + messages[0]]
-    plain, sizes = _sized(messages, limit)
-    return _interleaved(map(field.pack, sizes), plain, sizes)
-
-
-def _split_varints(buffer: memoryview, limit: int) -> tuple[list[bytes], int]:
-    whole = len(buffer)
-    # The second byte carries bits 7 to 13 and whether more follow.
-    large = whole > 1 and buffer[0] > 127 and buffer[1] >= SLICED_IN_PLACE >> 7
-    data = buffer if large else buffer.tobytes()
-    messages: list[bytes | memoryview] = []
-    append = messages.append
-    position = 0
-    while position < whole:
-        length = data[position]
-        start = position + 1
-        if length > 127:
-            if start < whole and 0 < data[start] < 128:
-                length += (data[start] - 1) << 7
-                start += 1
-            elif (larger := _large_varint(data, position, limit)) is None:
-                break
-            else:
-                length, start = larger
-        stop = start + length
-        if stop > whole or length > limit:
-            break
-        append(data[start:stop])
-        position = stop
-    return _owned(messages, data), position
-
-
-def _read_varint(data: Bytes, position: int, limit: int) -> tuple[int, int]:
-    """The number at ``position`` and where it ends; (0, 0) where it is not whole. Raises where it is refused."""
-    value = shift = 0
-    for at in range(position, len(data)):
-        byte = data[at]
-        value |= (byte & 127) << shift
-        shift += 7
-        # More bytes to come, the last of which is not zero, make it this at least.
-        if (value if byte < 128 else 1 << shift) > limit:
-            raise FrameTooLargeError(f"a frame claims more than the {limit} bytes that are allowed")
-        if byte < 128:
-            if not byte and shift > 7:
-                raise DecodeError("the length of a frame is padded with zeroes")
-            return value, at + 1
-    return 0, 0
-
-
-def _large_varint(data: Bytes, position: int, limit: int) -> tuple[int, int] | None:
-    try:
-        length, start = _read_varint(data, position, limit)
-    except DecodeError:
-        return None
-    return (length, start) if start else None
-
-
-@lru_cache(maxsize=1024)  # traffic has few sizes; a hit takes a third of the time
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 127:
-        encoded.append(value & 127 | 128)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
-def _owned(messages: list[bytes | memoryview], data: Bytes) -> list[bytes]:
-    """The slices of ``data`` as ``bytes`` of their own."""
-    return cast("list[bytes]", messages) if isinstance(data, bytes) else list(map(bytes, messages))
-
-
-def _sized(messages: Sequence[Buffer], limit: int) -> tuple[Sequence[Buffer], list[int]]:
-    """The messages, each of which ``len`` counts in bytes, and their sizes.
-
-    Raises :class:`~pea2pea.errors.EncodeError` where one is larger than ``limit`` or is not bytes.
-    """
-    if not _COUNTED.issuperset(map(type, messages)):
-        messages = list(map(_flat, messages))
-    sizes = list(map(len, messages))
-    if sizes and max(sizes) > limit:
-        raise EncodeError(f"a message of {max(sizes)} bytes, {limit} are allowed")
-    return messages, sizes
-
-
-def _flat(message: Buffer) -> Buffer:
-    try:
-        view = memoryview(message)
-        return view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
-    except (TypeError, ValueError) as error:
-        raise EncodeError(f"a message of type {type(message).__name__} is no readable bytes") from error
-
-
-def _interleaved(heads: Iterable[bytes], messages: Sequence[Buffer], sizes: list[int]) -> list[Buffer]:
-    """Each message behind its head, as few buffers."""
-    parts: list[Buffer] = [b""] * (2 * len(sizes))
-    parts[0::2] = heads
-    parts[1::2] = messages
-    return _gathered(parts, sizes)
-
-
-def _gathered(parts: Sequence[Buffer], sizes: list[int]) -> list[Buffer]:
-    """The parts as few buffers: one, unless some of them are large enough to be passed on as they are."""
-    if max(sizes, default=0) < PASSED_UNCOPIED:
-        joined = b"".join(parts)
-        return [joined] if joined else []
-    buffers: list[Buffer] = []
-    small: list[Buffer] = []
-    for part in parts:
-        if len(part) < PASSED_UNCOPIED:
-            small.append(part)
-            continue
-        if small:
-            buffers.append(b"".join(small))
-            small.clear()
-        buffers.append(part)
-    if small:
-        buffers.append(b"".join(small))
-    return buffers
+        return gathered(*sized(messages, LARGEST))
 
 
 def _check_whole(field: str, value: object, lowest: int) -> None:
