@@ -310,9 +310,23 @@ async def test_what_it_wrote_leaves_before_the_first_message(net: Network, way: 
         for message in numbered(100):
             await node.send(peer, message)
         await node.flush(peer)
+        assert not peer._link.transport.get_write_buffer_size()
         assert peer.stats.messages_sent == 100
         tail = b"".join(map(frame, numbered(100)))
         assert (await end.until_data(len(much) + len(tail)))[len(much) :] == tail
+
+
+@both_ways
+async def test_what_it_wrote_leaves_before_a_disconnect(net: Network, way: str) -> None:
+    much = bytes(8 * 1024 * 1024)
+
+    async def hasty(peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(much)
+
+    node = Shaker(net, hasty)
+    async with facing(way, net, node) as (peer, end):
+        await node.disconnect(peer)
+        assert len(await end.until_data(len(much))) == len(much)
 
 
 @both_ways

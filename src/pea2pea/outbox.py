@@ -78,6 +78,7 @@ class Outbox:
         transport.set_write_buffer_limits(high=0)
         self._blocked = False
         if transport.get_write_buffer_size():
+            self._in_flight = 1  # what the handshake left is waited for as a batch is
             self.block()
 
     # -- sending ---------------------------------------------------------------------------
