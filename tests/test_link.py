@@ -570,6 +570,9 @@ async def test_a_sender_that_is_cancelled_while_it_waits_queued_nothing() -> Non
         senders = [asyncio.create_task(b.outbox.wait_to_put(b"%d" % n)) for n in range(3, 9)]
         await turns(2)
         senders[0].cancel()
+        await turns(2)
+        assert b.outbox._waiters is not None
+        assert len(b.outbox._waiters) == 5, "the line is longer than those who wait"
         senders[4].cancel()  # and the system takes it all in the same turn
         b.wire.take()
         results = await all_done(senders)

@@ -23,7 +23,14 @@ from link_support import (
 from node_support import CALLER, OPEN, Witness, address, logged
 from pea2pea import Decoder, DisconnectReason, Node, OnDisconnect, Origin, Peer, Writing
 from pea2pea.codec import LengthDelimited, VarintDelimited
-from pea2pea.errors import DecodeError, FrameTooLargeError, IdleTimeoutError, IncompleteFrameError, UsageError
+from pea2pea.errors import (
+    DecodeError,
+    FrameTooLargeError,
+    IdleTimeoutError,
+    IncompleteFrameError,
+    NotConnectedError,
+    UsageError,
+)
 from pea2pea.link import RECEIVE_SIZE
 from pea2pea.memory import MemoryNetwork
 from pea2pea.network import Network
@@ -403,12 +410,35 @@ class Deaf(Node, Writing[bytes], OnDisconnect):
     def __init__(self, net: Network) -> None:
         super().__init__(CALLER, network=net)
         self.left: list[Peer] = []
+        self.goodbye = asyncio.Event()
 
     def encoder(self, peer: Peer) -> LengthDelimited:
         return LengthDelimited()
 
     async def on_disconnect(self, peer: Peer, reason: DisconnectReason) -> None:
         self.left.append(peer)
+        self.goodbye.set()
+
+
+async def test_a_node_without_reading_hears_of_a_close_by_its_next_write(net: Network) -> None:
+    async with Deaf(net) as node, listening(net) as listener:
+        end = StreamEndpoint(keep_open=True)
+        connecting = asyncio.create_task(node.connect(listener.addr))
+        await (await accept(listener)).open(end)
+        peer = await connecting
+        end.transport.pause_reading()
+        await node.send(peer, b"unread, so that closing resets")
+        await node.flush(peer)
+        await turns(5)
+        await end.aclose()
+        await turns(20)
+        assert node.is_connected(peer.addr)
+        assert not node.left
+        await node.send(peer, b"anybody there?")
+        with pytest.raises(NotConnectedError):
+            await node.flush(peer)
+        await node.goodbye.wait()
+        assert node.left == [peer]
 
 
 async def test_a_node_without_reading_delivers_nothing_and_does_not_notice_a_close(net: Network) -> None:
