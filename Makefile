@@ -33,26 +33,17 @@ types: .venv/.dev
 	$(VENV)/python -m mypy
 
 test-all:
-	@for version in $(VERSIONS); do \
+	@failed=0; \
+	for version in $(VERSIONS); do \
 		if python=$$(sh tools/find-python $$version); then \
 			echo "== Python $$version: $$python"; \
-			$(MAKE) --no-print-directory .venv-$$version/.dev PYTHON="$$python" || exit 1; \
-			.venv-$$version/$(BIN)/python -m pytest || exit 1; \
+			$(MAKE) --no-print-directory .venv-$$version/.dev PYTHON="$$python" && \
+			.venv-$$version/$(BIN)/python -m pytest || failed=1; \
 		else \
 			echo "== Python $$version: not on this machine, left out"; \
 		fi; \
-	done
-
-# The C module, built with sanitizers, against the Python beside it, for so many seconds.
-SECONDS ?= 60
-INCLUDE = $(shell $(VENV)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
-fuzz: .venv/.dev
-	@mkdir -p build/fuzz
-	$(CC) -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1 -fwrapv -fPIC -shared \
-		-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Werror \
-		-DPy_LIMITED_API=0x030B0000 -isystem $(INCLUDE) src/pea2pea/_speedups.c -o build/fuzz/_speedups.abi3.so
-	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PEA2PEA_PURE=1 \
-		$(VENV)/python tests/speedups_cases.py build/fuzz/_speedups.abi3.so $(SECONDS) $(SEED)
+	done; \
+	exit $$failed
 
 wheel: .venv/.dev
 	rm -rf dist build/wheel
