@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final, Generic, Literal, TypeVar, cast
 
-from .batches import KIB, LARGEST, Layout, gathered, read_varint, sized
+from .batches import KIB as KIB
+from .batches import LARGEST, Layout, gathered, read_varint, sized
 from .batches import Buffer as Buffer
 from .errors import ConfigError, DecodeError, EncodeError, FrameTooLargeError, IncompleteFrameError
 
