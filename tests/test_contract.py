@@ -321,6 +321,7 @@ CONTRACT = [
         (
             "handshake::test_bytes_past_it_are_the_first_to_decode",
             "handshake::test_it_reads_all_that_came_before_it_began",
+            "handshake::test_a_peer_may_say_all_and_end_its_stream_at_once",
         ),
     ),
     Promise(
@@ -395,7 +396,10 @@ CONTRACT = [
     Promise(
         "reading.without",
         "a node without Reading delivers nothing and does not notice a close by itself",
-        ("reading::test_a_node_without_reading_delivers_nothing_and_does_not_notice_a_close",),
+        (
+            "reading::test_a_node_without_reading_delivers_nothing_and_does_not_notice_a_close",
+            "reading::test_a_node_without_reading_hears_of_a_close_by_its_next_write",
+        ),
     ),
     # Writing
     Promise(
@@ -427,6 +431,7 @@ CONTRACT = [
         (
             "writing::test_who_is_cancelled_while_waiting_sent_nothing",
             "writing::test_a_send_cancelled_as_it_is_served_is_whole",
+            "link::test_a_sender_that_is_cancelled_when_it_has_been_served_queued_all",
         ),
     ),
     Promise(
@@ -443,6 +448,7 @@ CONTRACT = [
         (
             "writing::test_flush_raises_if_the_connection_ends_first",
             "writing::test_flush_raises_if_the_write_itself_finds_the_connection_gone",
+            "link::test_everybody_who_waits_learns_of_the_end",
         ),
     ),
     Promise(
