@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pea2pea import memory as room
 from pea2pea.addr import Addr
 from pea2pea.memory import MemoryNetwork
+from pea2pea.memory import network as room
 from support import (
     LOOPBACK,
     AnyEndpoint,
