@@ -15,9 +15,8 @@ from random import Random
 from types import ModuleType
 from typing import Any
 
-from pea2pea import batches
-from pea2pea.batches import LARGEST, PASSED_UNCOPIED
-from pea2pea.codec import LengthDelimited
+from pea2pea.codec import LengthDelimited, batches
+from pea2pea.codec.batches import LARGEST, PASSED_UNCOPIED
 from pea2pea.errors import ConfigError
 
 FORMS = ("lengths", "varints", "delimited")

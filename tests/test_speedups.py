@@ -16,9 +16,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pea2pea import batches
-from pea2pea.batches import LARGEST, PASSED_UNCOPIED, Buffer
-from pea2pea.codec import LengthDelimited
+from pea2pea.codec import LengthDelimited, batches
+from pea2pea.codec.batches import LARGEST, PASSED_UNCOPIED, Buffer
 from pea2pea.errors import EncodeError
 from speedups_cases import DISGUISES, case, main, outcome
 
@@ -145,10 +144,10 @@ def test_a_messages_own_error_is_passed_on() -> None:
 
 @pytest.mark.parametrize("pure", ["", "1"])
 def test_python_can_be_chosen(pure: str) -> None:
-    script = "import pea2pea.codec as c; print(c.ACCELERATED, c.cores.__name__)"
+    script = "import pea2pea.codec.ready as c; print(c.ACCELERATED, c.cores.__name__)"
     environment = {**os.environ, "PEA2PEA_PURE": pure}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == (["False", "pea2pea.batches"] if pure else ["True", "pea2pea._speedups"])
+    assert done.stdout.split() == (["False", "pea2pea.codec.batches"] if pure else ["True", "pea2pea._speedups"])
 
 
 def test_the_c_stays_small() -> None:

@@ -42,7 +42,7 @@ typedef struct {
 
 static PyObject *in_python(const char *name, PyObject *args)
 {
-    PyObject *module = PyImport_ImportModule("pea2pea.batches");
+    PyObject *module = PyImport_ImportModule("pea2pea.codec.batches");
     PyObject *function = module == NULL ? NULL : PyObject_GetAttrString(module, name);
     PyObject *result = function == NULL ? NULL : PyObject_Call(function, args, NULL);
     Py_XDECREF(function);

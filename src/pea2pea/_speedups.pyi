@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from .batches import Buffer, Layout
+from .codec.batches import Layout
+from .codec.interface import Buffer
 
 def split_lengths(buffer: memoryview, layout: Layout, /) -> tuple[list[bytes], int]: ...
 def join_lengths(messages: Sequence[Buffer], layout: Layout, /) -> list[Buffer]: ...

@@ -1,99 +1,31 @@
-"""Codecs: bytes in to messages, messages out to bytes. Pure: no asyncio, no sockets.
+"""The ready codecs of bytes. Pure: no asyncio, no sockets.
 
-A codec works on batches and keeps no bytes of its own, so that feeding it in one chunk or byte
-by byte gives the same messages. Raising in one ends its connection and no other.
-
-The two interfaces come first, then the ready codecs. Their work is done in ``batches``, or in the same
-functions in C.
+Their work is done in ``batches``, or in the same functions in C.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Final, Generic, Literal, TypeVar, cast
+from typing import Final, Literal, cast
 
-from .batches import KIB as KIB
-from .batches import LARGEST, Layout, gathered, read_varint, sized
-from .batches import Buffer as Buffer
-from .errors import ConfigError, DecodeError, EncodeError, FrameTooLargeError, IncompleteFrameError
+from ..errors import ConfigError, DecodeError, EncodeError, FrameTooLargeError
+from .batches import KIB, LARGEST, Layout, gathered, read_varint, sized
+from .interface import Buffer, Framing
 
 try:
     if os.environ.get("PEA2PEA_PURE"):
         raise ImportError("not wanted")
-    from . import _speedups as cores
+    from .. import _speedups as cores
 except ImportError:
     from . import batches as cores  # type: ignore[no-redef]  # the same functions
 
 MIB: Final = 1024 * KIB
 #: Whether the functions in C do the work: they were built, and ``PEA2PEA_PURE`` was not set on import.
-ACCELERATED: Final = cores.__name__ == f"{__package__}._speedups"
-
-In_co = TypeVar("In_co", covariant=True)
-Out_contra = TypeVar("Out_contra", contravariant=True)
-
-
-class Decoder(ABC, Generic[In_co]):
-    """Takes bytes apart into messages."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def decode(self, buffer: memoryview) -> tuple[Sequence[In_co], int]:
-        """Return the whole messages at the start of ``buffer`` and how many bytes they took.
-
-        The rest is given again, with what arrives after it. Messages must not refer to ``buffer``,
-        which is written over afterwards. Raises :class:`~pea2pea.errors.DecodeError` on bytes that
-        can never become a message, and :class:`~pea2pea.errors.FrameTooLargeError` as soon as a
-        header claims too much.
-        """
-
-    def frame_size(self, head: memoryview) -> int:
-        """Return the size, header included, of the frame that begins with ``head``; 0 where that is unknown.
-
-        Asked about the rest that :meth:`decode` left: an answer lets a large frame be received
-        straight into memory of its own, and decoding wait until it is whole.
-        """
-        return 0
-
-    def finish(self, rest: memoryview) -> Sequence[In_co]:
-        """Return the messages that the end of the stream completes.
-
-        Called once, with the bytes that were left when the peer ended its stream in good order.
-        Raises :class:`~pea2pea.errors.IncompleteFrameError` where they are part of a frame.
-        """
-        if rest:
-            raise IncompleteFrameError(f"the stream ended inside a frame, after {len(rest)} bytes of it")
-        return ()
-
-
-class Encoder(ABC, Generic[Out_contra]):
-    """Turns messages into bytes."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def encode(self, messages: Sequence[Out_contra]) -> Sequence[Buffer]:
-        """Return the bytes of ``messages``, in order, as few buffers: small ones joined, large ones uncopied.
-
-        Raises :class:`~pea2pea.errors.EncodeError` for a message that cannot be sent.
-        """
-
-
-class Framing(Decoder[bytes], Encoder[Buffer]):
-    """A codec of ``bytes``: it says where a message ends, and nothing about what is in it.
-
-    The ready ones below are immutable and equal where their settings are. Where bad bytes follow
-    good frames, the good ones are given first and the next :meth:`decode` raises, so how the bytes
-    were cut into chunks changes nothing. ``encode`` takes empty messages too, and raises
-    :class:`~pea2pea.errors.EncodeError` for what is not bytes.
-    """
-
-    __slots__ = ()
+ACCELERATED: Final = cores.__name__ == "pea2pea._speedups"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Frames out of a buffer, and messages into frames, a whole batch in one call. Pure: no asyncio, no sockets.
 
 All the speed of the codecs lies here. ``_speedups.c`` has the same functions for the common case, and calls these for
-all else; ``codec`` takes those where they were built.
+all else; ``ready`` takes those where they were built.
 
 Each ``split`` keeps to the good frames at the start of its buffer and says how many bytes they took: a header that is
 not whole, or refused, only ends the batch, so that a faster one need not know any error. Each ``join`` raises
@@ -17,7 +17,8 @@ from functools import lru_cache
 from itertools import groupby, takewhile
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
-from .errors import DecodeError, EncodeError, FrameTooLargeError
+from ..errors import DecodeError, EncodeError, FrameTooLargeError
+from .interface import Buffer
 
 KIB: Final = 1024
 #: No size may be above this: a signed 64-bit number, which is also what 9 bytes of a varint hold.
@@ -29,8 +30,6 @@ SLICED_IN_PLACE: Final = 8 * KIB
 #: buffer of its own does in the system call.
 PASSED_UNCOPIED: Final = 64 * KIB
 
-#: What an encoder may hand to the network without a copy.
-Buffer: TypeAlias = bytes | bytearray | memoryview
 Bytes: TypeAlias = bytes | memoryview
 
 _LETTERS: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
