@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pea2pea.noise import load_or_make_key
+
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 
@@ -20,11 +22,12 @@ PYTHON = (sys.executable, "-X", "dev", "-W", "error", "-u")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
 
 
-def run(*arguments: str | Path) -> str:
+def run(*arguments: str | Path, typed: str | None = None) -> str:
     """Run a program to its end and return what it printed; it must succeed and complain of nothing."""
     done = subprocess.run(
-        [*PYTHON, *map(str, arguments)], capture_output=True, text=True, env=ENVIRONMENT, timeout=50, check=False
-    )
+        [*PYTHON, *map(str, arguments)], capture_output=True, text=True, env=ENVIRONMENT, timeout=50, check=False,
+        input=typed,
+    )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -49,7 +52,8 @@ def first_program(markdown: Path) -> str:
 
 
 def test_every_example_is_run_here() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"chaos", "chat", "crawler", "echo", "handshake"}
+    run_here = {"chaos", "chat", "crawler", "echo", "encrypted_chat", "handshake"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == run_here
 
 
 def test_the_program_of_the_readme(tmp_path: Path) -> None:
@@ -101,3 +105,25 @@ def test_chat_tells_everyone_what_is_typed() -> None:
             bob.stdin.close()
             assert line(ann) == "* bob left (reading)"
             assert bob.wait(timeout=20) == 0
+
+
+def test_encrypted_chat_lets_in_whom_it_knows(tmp_path: Path) -> None:
+    def line(program: subprocess.Popen[str]) -> str:
+        assert program.stdout is not None
+        return program.stdout.readline().rstrip("\n")
+
+    keys = {name: load_or_make_key(tmp_path / name).public.hex() for name in ("ann", "bob", "eve")}
+    script = EXAMPLES / "encrypted_chat.py"
+    with running(script, tmp_path / "ann", "127.0.0.1:0", "--allow", keys["bob"]) as ann:
+        start, _, addr = line(ann).rpartition(" ")
+        assert start == f"* key {keys['ann']} listens on"
+        allow_ann = ("127.0.0.1:0", "--allow", keys["ann"], "--dial", addr)
+        with running(script, tmp_path / "bob", *allow_ann) as bob:
+            assert line(bob).startswith(f"* key {keys['bob']}")
+            assert (line(ann), line(bob)) == (f"* {keys['bob'][:8]} is here", f"* {keys['ann'][:8]} is here")
+            assert bob.stdin is not None
+            bob.stdin.write("hello\n")
+            bob.stdin.flush()
+            assert line(ann) == f"<{keys['bob'][:8]}> hello"
+        eve = run(script, tmp_path / "eve", "127.0.0.1:0", "--allow", keys["bob"], "--dial", addr, typed="")
+        assert eve.endswith(f"* {addr}: PeerNotAllowedError\n")

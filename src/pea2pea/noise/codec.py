@@ -71,14 +71,14 @@ class NoiseDecoder(Decoder[In], Generic[In]):
         if not ends:
             return (), 0
         memory = self._memory_for(size)
-        used, last, filled = self._decrypt(buffer, ends, memory)
+        used, filled = self._decrypt(buffer, ends, memory)
         messages = self._decode(memory, filled)
         if self._failure is None:
             return messages, used
         if not messages:
             raise self._failure
-        # Not all is used, so that this is called again, and raises then.
-        return messages, last
+        # Never all of it, so that this is called again, and raises then. It took a message at least.
+        return messages, min(used, len(buffer) - 1)
 
     def frame_size(self, head: memoryview) -> int:
         return LENGTH.size + LENGTH.unpack_from(head)[0] if len(head) >= LENGTH.size else 0
@@ -93,28 +93,25 @@ class NoiseDecoder(Decoder[In], Generic[In]):
     def __repr__(self) -> str:
         return f"<NoiseDecoder of {self._inner!r}>"
 
-    def _decrypt(self, buffer: memoryview, ends: list[int], memory: bytearray) -> tuple[int, int, int]:
+    def _decrypt(self, buffer: memoryview, ends: list[int], memory: bytearray) -> tuple[int, int]:
         """Decrypt the messages that end at ``ends`` behind what is kept.
 
-        Returns how many bytes of ``buffer`` are done with, where the last message of them began, and how
-        many bytes of ``memory`` are filled.
+        Returns how many bytes of ``buffer`` are done with, and how many of ``memory`` are filled.
         """
         cipher, rekey_after, view = self._cipher, self._rekey_after, memoryview(memory)
-        used = last = 0
-        filled = self._filled
+        used, filled = 0, self._filled
         try:
             for end in ends:
                 stop = filled + end - used - OVERHEAD
                 if stop < filled:
                     raise MalformedMessageError(f"{end - used - LENGTH.size} bytes are no Noise message")
                 cipher.decrypt_into(buffer[used + LENGTH.size : end], view[filled:stop])
-                last, used, filled = used, end, stop
+                used, filled = end, stop
                 if rekey_after is not None and cipher.nonce % rekey_after == 0:
                     cipher.rekey()
         except NoiseError as error:
             self._failure = error
-            last = used
-        return used, last, filled
+        return used, filled
 
     def _decode(self, memory: bytearray, filled: int) -> Sequence[In]:
         """Have the plaintext decoded, and keep what is left of it."""
