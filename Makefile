@@ -45,6 +45,17 @@ test-all:
 	done; \
 	exit $$failed
 
+# The C module, built with sanitizers, against the Python beside it, for so many seconds.
+SECONDS ?= 60
+INCLUDE = $(shell $(VENV)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
+fuzz: .venv/.dev
+	@mkdir -p build/fuzz
+	$(CC) -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1 -fwrapv -fPIC -shared \
+		-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Werror \
+		-DPy_LIMITED_API=0x030B0000 -isystem $(INCLUDE) src/pea2pea/_speedups.c -o build/fuzz/_speedups.abi3.so
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PEA2PEA_PURE=1 \
+		$(VENV)/python tests/speedups_cases.py build/fuzz/_speedups.abi3.so $(SECONDS) $(SEED)
+
 wheel: .venv/.dev
 	rm -rf dist build/wheel
 	$(VENV)/python -m build --outdir dist .
