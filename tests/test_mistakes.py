@@ -414,3 +414,10 @@ async def test_use_from_another_thread_raises_in_debug_mode(net: Network, verb: 
         await called.got.count(1)
         await echoed(caller, called, there, b"unharmed")
         assert [message for _, message in called.got.items] == [b"mine", b"unharmed"]
+
+
+def test_a_subclass_that_would_replace_a_part_of_the_node_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Mine\._leave would replace a part of Node"):
+
+        class Mine(Node):
+            def _leave(self) -> None: ...  # type: ignore[override]

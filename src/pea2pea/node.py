@@ -65,6 +65,12 @@ class Node(Registry):
     closes the node at the end. A node lives on one event loop, and in that loop's thread.
     """
 
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in vars(cls):
+            if name in vars(Node) and name.startswith("_") and not name.endswith("__"):
+                raise TypeError(f"{cls.__name__}.{name} would replace a part of Node: choose another name")
+
     def __init__(self, config: Config | None = None, *, network: Network | None = None) -> None:
         super().__init__()
         check_settings(self)
@@ -339,13 +345,11 @@ class Node(Registry):
             raise HandshakeError(f"{peer.addr}: the connection ended during the handshake")
 
     def _register(self, peer: Peer) -> None:
-        link, inbox = peer._link, None
+        link = peer._link
         try:
             inbox = Inbox(cast(Any, self), peer, link.resume) if Reading in self._enabled else None
             outbox = Outbox(cast(Any, self), peer, link.transport) if Writing in self._enabled else None
         except Exception as exc:  # the user's code
-            if inbox is not None:
-                inbox.stop()
             self._hook_failed(peer, "decoder or encoder", exc)
             raise ConnectError(f"{peer.addr}: no codec: {type(exc).__name__}: {exc}") from exc
         peer._move(ConnectionState.OPEN)
