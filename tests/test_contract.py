@@ -161,6 +161,7 @@ CONTRACT = [
         (
             "node::test_the_views_agree_in_every_hook",
             "node::test_the_views_take_an_address_however_it_is_written",
+            "state_machine::test_nodes_are_sound_whatever_happens",
         ),
     ),
     Promise(
@@ -214,6 +215,7 @@ CONTRACT = [
         (
             "admission::test_inbound_over_the_total_is_closed_before_any_hook_and_counted",
             "admission::test_inbound_counts_per_address",
+            "hostile::test_ten_thousand_where_there_is_no_room",
         ),
     ),
     Promise(
@@ -232,6 +234,7 @@ CONTRACT = [
         (
             "admission::test_attempts_at_once_never_exceed_a_limit",
             "admission::test_counters_are_what_is_held_and_never_above_a_limit",
+            "state_machine::test_nodes_are_sound_whatever_happens",
         ),
     ),
     Promise(
@@ -241,6 +244,7 @@ CONTRACT = [
             "admission::test_every_way_out_frees_the_slot",
             "admission::test_counters_are_what_is_held_and_never_above_a_limit",
             "admission::test_room_is_told_of_once_for_each_setup_that_ends",
+            "state_machine::test_nodes_are_sound_whatever_happens",
         ),
     ),
     Promise(
@@ -364,7 +368,10 @@ CONTRACT = [
     Promise(
         "reading.garbage",
         "so does garbage",
-        ("reading::test_garbage_ends_that_connection_and_no_other",),
+        (
+            "reading::test_garbage_ends_that_connection_and_no_other",
+            "hostile::test_garbage_ends_the_connection_that_it_comes_on",
+        ),
     ),
     Promise(
         "reading.too-large",
@@ -509,7 +516,10 @@ CONTRACT = [
     Promise(
         "on-disconnect.once",
         "on_disconnect runs exactly once for every registered peer, whoever ended it",
-        ("hooks::test_on_disconnect_runs_once_while_registered_and_is_told_why",),
+        (
+            "hooks::test_on_disconnect_runs_once_while_registered_and_is_told_why",
+            "state_machine::test_nodes_are_sound_whatever_happens",
+        ),
     ),
     Promise(
         "on-disconnect.together",
@@ -565,6 +575,8 @@ CONTRACT = [
             "shutdown::test_aclose_frees_the_port_and_tells_every_peer",
             "shutdown::test_all_peers_are_disconnected_at_once",
             "shutdown::test_nobody_gets_in_while_it_closes",
+            "shutdown::test_connects_under_way_end_at_once",
+            "shutdown::test_inbound_setups_end_at_once",
         ),
     ),
     Promise(
@@ -582,6 +594,8 @@ CONTRACT = [
         (
             "shutdown::test_nothing_is_left_whatever_was_going_on",
             "shutdown::test_no_task_is_left_on_any_network",
+            "shutdown::test_a_transport_that_takes_its_time_to_close_is_waited_for",
+            "state_machine::test_nodes_are_sound_whatever_happens",
         ),
     ),
     Promise(

@@ -23,6 +23,7 @@ from pea2pea.errors import (
     SelfConnectError,
     UsageError,
 )
+from pea2pea.link import Link
 from pea2pea.memory import MemoryNetwork
 from pea2pea.network import Listener, Network, TcpListener, TcpNetwork
 from support import StreamEndpoint, accept, listening, turns
@@ -370,6 +371,26 @@ async def test_dialling_where_nobody_listens_is_a_dial_error(net: Network) -> No
             await caller.connect(addr)
         assert isinstance(error.value.__cause__, OSError)
         check_idle(caller)
+
+
+async def test_a_connection_that_is_lost_at_once_is_a_dial_error() -> None:
+    """Between being attached and being registered: nobody would tell the node of its end any more."""
+
+    class Fragile(MemoryNetwork):
+        async def dial(self, addr: Addr, protocol: asyncio.BaseProtocol, *, sock: socket.socket | None = None) -> None:
+            assert isinstance(protocol, Link)
+            await super().dial(addr, protocol, sock=sock)
+            protocol.transport.abort()
+            await turns(3)
+            assert protocol.lost
+
+    net = Fragile()
+    async with Witness(OPEN, net) as called, Witness(CALLER, net) as caller:
+        with pytest.raises(DialError):
+            await caller.connect(address(called))
+        await settled(caller)
+        assert not caller.met.items + caller.left.items
+        await settled(called)
 
 
 @pytest.mark.parametrize("host", ["x" * 64 + ".example", "two..dots.example", ".example"])

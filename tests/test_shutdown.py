@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ import pytest
 from node_support import CALLER, OPEN, Polite, Witness, address, check_idle, check_views, echoed, pair, witnesses
 from pea2pea import Addr, Config, DisconnectReason, Node, OnConnect, Origin, Peer
 from pea2pea.errors import ConnectError, NodeClosedError, UsageError
+from pea2pea.link import Link
 from pea2pea.memory import MemoryNetwork
 from pea2pea.network import Network
 from support import Recorder, StreamEndpoint, listening, turns
@@ -140,6 +142,45 @@ async def test_connects_under_way_end_at_once(memory: MemoryNetwork, stage: str)
             await dial
         if stage == "dial":
             await filler.aclose()
+
+
+async def test_a_connect_in_its_handshake_leaves_no_socket(net: Network) -> None:
+    async with Polite(OPEN, net) as called:
+        called.gates["handshake"].close()
+        caller = await opened(Polite(CALLER, net))
+        dial = asyncio.create_task(caller.connect(address(called)))
+        await called.gates["handshake"].reached.count(1)
+        await caller.aclose()
+        check_closed(caller)
+        with pytest.raises(NodeClosedError):
+            await dial
+        called.gates["handshake"].open()
+
+
+async def test_a_transport_that_takes_its_time_to_close_is_waited_for() -> None:
+    """As one of TLS may, that was given up in its handshake."""
+
+    class Lingering(MemoryNetwork):
+        async def dial(self, addr: Addr, protocol: asyncio.BaseProtocol, *, sock: socket.socket | None = None) -> None:
+            await super().dial(addr, protocol, sock=sock)
+            assert isinstance(protocol, Link)
+            abort = protocol.transport.abort
+            monkeypatch.setattr(protocol.transport, "abort", lambda: asyncio.get_running_loop().call_later(1.0, abort))
+
+    net = Lingering()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        async with Polite(OPEN, net) as called:
+            called.gates["handshake"].close()
+            caller = await opened(Polite(CALLER, net))
+            dial = asyncio.create_task(caller.connect(address(called)))
+            await called.gates["handshake"].reached.count(1)
+            began = now()
+            await caller.aclose()
+            assert now() == began + 1.0
+            check_closed(caller)
+            with pytest.raises(NodeClosedError):
+                await dial
+            called.gates["handshake"].open()
 
 
 async def test_inbound_setups_end_at_once(net: Network) -> None:
