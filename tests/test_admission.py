@@ -451,9 +451,8 @@ async def test_a_lack_of_resources_is_counted_and_waited_out(memory: MemoryNetwo
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="descriptors have no limit there")
-async def test_a_listener_outlives_a_lack_of_descriptors(net: Network, net_kind: str) -> None:
-    if net_kind == "memory":
-        pytest.skip("takes no descriptors")
+@pytest.mark.parametrize("net_kind", ["tcp", "tcp-uvloop"], indirect=True)  # memory takes no descriptors
+async def test_a_listener_outlives_a_lack_of_descriptors(net: Network) -> None:
     async with Witness(OPEN, net) as called:
         with socket.socket() as client, logged() as lines:
             with no_descriptors_left():
