@@ -22,6 +22,7 @@ from ..lifecycle import ConnectionState, DisconnectReason, Origin
 from ..network import Network, Socket
 from ..node import Node
 from ..peer import Peer
+from ..protocols import OnConnect, OnDisconnect
 
 __all__ = ["DuplicateError", "OnePerPeer"]
 
@@ -30,8 +31,11 @@ class DuplicateError(Pea2PeaError):
     """The connection ended since there is another one with the same peer."""
 
 
-class OnePerPeer(Node):
-    """A node that knows its peers by their identities, and has one connection with each."""
+class OnePerPeer(Node, OnConnect, OnDisconnect):
+    """A node that knows its peers by their identities, and has one connection with each.
+
+    A subclass that has an ``on_connect`` or ``on_disconnect`` of its own calls the one here first.
+    """
 
     #: Whether connections that are too many are ended. If not, :meth:`peer_of` gives the one that was opened last.
     one_per_peer: ClassVar[bool] = True
@@ -55,12 +59,12 @@ class OnePerPeer(Node):
 
     def peer_of(self, identity: bytes) -> Peer | None:
         """The connection with the node of this identity; the one opened last, while there are several."""
-        known = self._known.get(identity)
+        known = self.connections_of(identity)
         return known[-1] if known else None
 
     def connections_of(self, identity: bytes) -> list[Peer]:
         """All connections with the node of this identity that are not leaving, oldest first."""
-        return list(self._known.get(identity, ()))
+        return [peer for peer in self._known.get(identity, ()) if peer._state is ConnectionState.OPEN]
 
     async def connect_to(self, identity: bytes, addr: AddrLike, *, sock: Socket | None = None) -> Peer:
         """Return the connection with the node of this identity; dial ``addr`` where there is none.
@@ -68,55 +72,47 @@ class OnePerPeer(Node):
         Raises as :meth:`connect`, and :class:`ConnectError` where another node answers there.
         """
         found = self.peer_of(identity)
-        if found is None:
-            dialled = await self.connect(addr, sock=sock)
-            if self.identity_of(dialled) != identity:
-                await self.disconnect(dialled)
-                raise ConnectError(f"another node answers at {dialled.addr}")
-            found = self.peer_of(identity) or dialled
-        elif sock is not None:
-            sock.close()
-        return found
+        if found is not None:
+            if sock is not None:
+                sock.close()
+            return found
+        dialled = await self.connect(addr, sock=sock)
+        if self.identity_of(dialled) != identity:
+            await self.disconnect(dialled)
+            raise ConnectError(f"another node answers at {dialled.addr}")
+        return self.peer_of(identity) or dialled
 
-    async def aclose(self) -> None:
-        await super().aclose()
-        for timer in self._settling.values():
-            timer.cancel()
-        self._settling.clear()
-
-    # -- what the node tells -----------------------------------------------------------------
-
-    def _register(self, peer: Peer) -> None:
+    async def on_connect(self, peer: Peer) -> None:
+        """Take note of the peer, and end what is too much. Raises :class:`SelfConnectError` where it is this node."""
         identity = self.identity_of(peer)
         if self.one_per_peer and identity == self.own_identity:
             raise SelfConnectError(f"{peer.addr} is this node itself")
-        super()._register(peer)
         self._known.setdefault(identity, []).append(peer)
         if not self.one_per_peer or len(self._known[identity]) == 1:
             return
         if self.own_identity < identity:
             self._end_surplus(identity)
         elif identity not in self._settling:
-            self._settling[identity] = self._loop.call_later(self.settle_seconds, self._settle, identity)
+            timer = asyncio.get_running_loop().call_later(self.settle_seconds, self._settle, identity)
+            self._settling[identity] = timer
 
-    def _leave(self, peer: Peer, reason: DisconnectReason) -> asyncio.Task[None] | None:
-        leaving = super()._leave(peer, reason)
-        if leaving is not None:
-            identity = self.identity_of(peer)
-            self._known[identity].remove(peer)
-            if len(self._known[identity]) < 2 and identity in self._settling:
-                self._settling.pop(identity).cancel()
-            if not self._known[identity]:
-                del self._known[identity]
-        return leaving
+    async def on_disconnect(self, peer: Peer, reason: DisconnectReason) -> None:
+        """Forget the peer."""
+        identity = self.identity_of(peer)
+        known = self._known.get(identity, [])
+        if peer in known:  # it may have left before on_connect ran
+            known.remove(peer)
+        if len(known) < 2 and identity in self._settling:
+            self._settling.pop(identity).cancel()
+        if not known:
+            self._known.pop(identity, None)
 
     def _settle(self, identity: bytes) -> None:
         del self._settling[identity]
         self._end_surplus(identity)
 
     def _end_surplus(self, identity: bytes) -> None:
-        *others, kept = self.connections_of(identity)
-        for peer in others:
-            assert peer._state is ConnectionState.OPEN
-            error = DuplicateError(f"there is another connection with the same node: {kept.addr}")
+        connections = self.connections_of(identity)
+        for peer in connections[:-1]:
+            error = DuplicateError(f"there is another connection with the same node: {connections[-1]}")
             self._leave(peer, DisconnectReason(Origin.USER, error))

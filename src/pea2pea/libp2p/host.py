@@ -15,7 +15,7 @@ from ..identity import OnePerPeer
 from ..lifecycle import DisconnectReason, Origin
 from ..network import Network
 from ..peer import Peer
-from ..protocols import Handshake, OnConnect, OnDisconnect, Reading, Writing
+from ..protocols import Handshake, Reading, Writing
 from .channel import Channel, SecureStream, negotiate
 from .connection import Connection
 from .errors import ChannelError, Libp2pError, PeerIdentityError, StreamError
@@ -44,7 +44,7 @@ _SECURE: Final[dict[str, Callable[..., Awaitable[Channel]]]] = {NOISE: secure_wi
 _expected: ContextVar[PeerId | None] = ContextVar("expected", default=None)
 
 
-class Host(OnePerPeer, Handshake, Reading[Frame], Writing[Frame], OnConnect, OnDisconnect):
+class Host(OnePerPeer, Handshake, Reading[Frame], Writing[Frame]):
     """A libp2p host over TCP: Noise or TLS, Yamux, ping and identify, and protocols of one's own.
 
     ``peer.session`` is a :class:`Connection`. A subclass that has hooks of its own calls those of this class.
@@ -211,10 +211,12 @@ class Host(OnePerPeer, Handshake, Reading[Frame], Writing[Frame], OnConnect, OnD
 
     async def on_connect(self, peer: Peer) -> None:
         """Send what the streams of the connection have to send, for as long as it lasts."""
+        await super().on_connect(peer)
         await _connection(peer).run(lambda frame: self.send(peer, frame), lambda: self.flush(peer))
 
     async def on_disconnect(self, peer: Peer, reason: DisconnectReason) -> None:
         """Say goodbye, and end the streams."""
+        await super().on_disconnect(peer, reason)
         connection = _connection(peer)
         try:
             if reason.origin is not Origin.WRITING:

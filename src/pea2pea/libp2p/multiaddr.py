@@ -118,6 +118,10 @@ class Multiaddr:
 
     parts: tuple[tuple[str, str | None], ...]
 
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise MalformedAddressError("an empty multiaddr")
+
     @classmethod
     def parse(cls, text: str) -> Multiaddr:
         """Return the address in ``text``, such as ``/ip4/127.0.0.1/tcp/4001/p2p/12D3...``.
