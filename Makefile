@@ -14,7 +14,7 @@ BUILT_FROM := pyproject.toml $(wildcard setup.py src/pea2pea/*.c src/pea2pea/*.h
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .NOTPARALLEL:
-.PHONY: demo test test-all lint types fuzz wheel clean
+.PHONY: demo test test-all test-instructions update-instructions bench lint types fuzz wheel clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.demo
@@ -56,6 +56,17 @@ fuzz: .venv/.dev
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PEA2PEA_PURE=1 \
 		$(VENV)/python tests/speedups_cases.py build/fuzz/_speedups.abi3.so $(SECONDS) $(SEED)
 
+# Counts, not times: they are the same on a busy machine. CONTRIBUTING.md says when to update them.
+test-instructions: .venv/.dev
+	$(VENV)/python tests/instructions/check.py
+
+update-instructions: .venv/.dev
+	$(VENV)/python tests/instructions/check.py --update
+
+# About ten minutes, on a machine that does nothing else: writes bench/results.json and docs/benchmarks.md.
+bench: .venv-bench/.bench
+	.venv-bench/$(BIN)/python -m bench
+
 wheel: .venv/.dev
 	rm -rf dist build/wheel
 	$(VENV)/python -m build --outdir dist .
@@ -70,10 +81,16 @@ wheel: .venv/.dev
 clean:
 	rm -rf .venv .venv-* build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -rf src/*.egg-info src/pea2pea/*.so
-	find src tests examples tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests examples tools bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.demo: $(BUILT_FROM) | .venv/.made
 	$(VENV)/python $(PIP_INSTALL) -e '.[cli,speed]'
+	@touch $@
+
+# libp2p builds some of its own dependencies; without it the others are measured all the same.
+%/.bench: $(BUILT_FROM) | %/.made
+	$*/$(BIN)/python $(PIP_INSTALL) -e '.[bench]'
+	$*/$(BIN)/python $(PIP_INSTALL) -e '.[bench,bench-libp2p]' || echo "libp2p cannot be installed: left out"
 	@touch $@
 
 %/.dev: $(BUILT_FROM) | %/.made

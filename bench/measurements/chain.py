@@ -1,0 +1,27 @@
+"""How long a message takes from node to node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from ..job import Job, Result
+from ..parties import Party
+from .base import Measurement, Scale
+
+
+class Chain(Measurement):
+    """All nodes in one process, connected in a line; a message goes from the first to the last, then the next."""
+
+    name = "chain"
+    title = "Latency per hop, 16 bytes"
+    axis = "nodes"
+    cases = (10, 100, 1000)
+    metrics: ClassVar[Mapping[str, bool]] = {"median_us": False, "p99_us": False}
+    needs = "chain"
+    repetitions = 0.6
+
+    def run(self, parties: list[Party], case: int, scale: Scale) -> Result:
+        job = Job(nodes=case, count=2000, seconds=0.4 * scale.time)
+        parties[0].ask("chain", job)
+        return parties[0].hear_result(job)

@@ -1,0 +1,26 @@
+"""Starting and closing what listens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from ..job import Job, Result
+from ..parties import Party
+from .base import Measurement, Scale
+
+
+class Life(Measurement):
+    """Start a listener, close it, and so on; without a connection."""
+
+    name = "life"
+    title = "Start and close of a node"
+    axis = "at a time"
+    cases = (1,)
+    metrics: ClassVar[Mapping[str, bool]] = {"per_second": True}
+    needs = "life"
+
+    def run(self, parties: list[Party], case: int, scale: Scale) -> Result:
+        job = Job(count=5000, seconds=0.3 * scale.time)
+        parties[0].ask("life", job)
+        return parties[0].hear_result(job)

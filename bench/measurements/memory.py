@@ -1,0 +1,26 @@
+"""Memory that the accepting side holds for each connection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from ..job import Job, Result
+from ..parties import Party, pair
+from .base import Measurement, Scale
+
+
+class Memory(Measurement):
+    """Plain sockets connect, shake hands and stay; the process that accepted them reads what it holds more."""
+
+    name = "memory"
+    title = "Memory per idle connection"
+    axis = "connections"
+    cases = (1, 100, 10_000)
+    metrics: ClassVar[Mapping[str, bool]] = {"bytes_per_connection": False}
+    needs = "plain"
+    fresh = True
+    repetitions = 0.6
+
+    def run(self, parties: list[Party], case: int, scale: Scale) -> Result:
+        return pair(parties[0], "sink", parties[1], "plain", Job(connections=case, memory=True))[0]
