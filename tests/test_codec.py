@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pea2pea.codec import Delimited, Fixed, Framing, LengthDelimited, Raw, VarintDelimited, batches
+from pea2pea.codec import Buffer, Delimited, Fixed, Framing, LengthDelimited, Raw, VarintDelimited, batches
 from pea2pea.codec import ready as codec_module
-from pea2pea.codec.batches import LARGEST, PASSED_UNCOPIED, SLICED_IN_PLACE, Buffer
+from pea2pea.codec.batches import LARGEST, PASSED_UNCOPIED, SLICED_IN_PLACE
 from pea2pea.errors import CodecError, ConfigError, DecodeError, EncodeError, FrameTooLargeError, IncompleteFrameError
 
 

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pea2pea.codec import LengthDelimited, batches
-from pea2pea.codec.batches import LARGEST, PASSED_UNCOPIED, Buffer
+from pea2pea.codec import Buffer, LengthDelimited, batches
+from pea2pea.codec.batches import LARGEST, PASSED_UNCOPIED
 from pea2pea.errors import EncodeError
 from speedups_cases import DISGUISES, case, main, outcome
 
@@ -93,6 +93,7 @@ def calls() -> list[tuple[str, tuple[Any, ...]]]:
         ("split_varints", (memoryview(b"\x01a\x02bc\xff"), LARGEST)),
         ("split_delimited", (memoryview(b"a\nbc\n\nd"), b"\n", 5)),
         *((f"join_{form}", (plain, *settings)) for form, settings in SETTINGS),
+        *((f"join_{form}", ([b"x" * 20, b"", bytes(PASSED_UNCOPIED)], *settings)) for form, settings in SETTINGS),
         *((f"join_{form}", ([b"a", bytearray(1 << 17)], *settings)) for form, settings in SETTINGS),
         *((f"join_{form}", ([b"a", bytes(9)], *settings)) for form, settings in NARROW),
         *((f"join_{form}", ([bytearray(2), object()], *settings)) for form, settings in SETTINGS),
@@ -140,6 +141,38 @@ def test_a_messages_own_error_is_passed_on() -> None:
     for join in (batches.join_varints, _speedups.join_varints):
         with pytest.raises(RuntimeError, match="mine"):
             join([b"a", Broken()], 9)
+
+
+@pytest.mark.parametrize("landing", [batches.Landing, _speedups.Landing], ids=["Python", "C"])
+@pytest.mark.parametrize("content", [b"", b"x", bytes(range(256)) * 300])
+def test_a_message_lands_in_its_own_memory(landing: Any, content: bytes) -> None:
+    memory = landing(len(content))
+    for start in range(0, len(content), 5_000):
+        part = content[start : start + 5_000]
+        memoryview(memory)[start : start + len(part)] = part
+    # As a transport does, the test still holds what it wrote to.
+    view = memoryview(memory)
+    message = memory.take()
+    assert (type(message), message) == (bytes, content)
+    del memory
+    assert view == content
+
+
+def test_what_landed_is_not_copied_and_cannot_be_changed() -> None:
+    memory = _speedups.Landing(3)
+    memoryview(memory)[:] = b"abc"
+    message = memory.take()
+    assert memory.take() is message
+    assert memoryview(memory).readonly
+    before = sys.getrefcount(message)
+    del memory
+    assert sys.getrefcount(message) == before - 1
+
+
+def test_memory_that_there_is_not() -> None:
+    for landing in (batches.Landing, _speedups.Landing):
+        with pytest.raises((MemoryError, OverflowError)):
+            landing(LARGEST)
 
 
 @pytest.mark.parametrize("pure", ["", "1"])

@@ -1,11 +1,10 @@
 /* The functions of batches.py in C: what each takes, gives and promises is said there.
  *
- * Only the common case is here. Whatever else there is, messages that cannot be sent among it, goes to the function of
- * the same name in batches.py with the same arguments, so that no error has two texts and no rule two homes.
+ * Only the common case is here: good frames, and messages that are `bytes`. Anything else goes to the function of the
+ * same name in batches.py with the same arguments, so that no error has two texts and no rule two homes.
  *
  * Stable ABI of 3.11 (setup.py defines Py_LIMITED_API), except on builds without a GIL, which have none yet. There is
- * no state, and no other thread can pull memory away: buffers are held, messages are read from a list of their own, and
- * of them only `bytes` in place.
+ * no state, and no other thread can pull memory away: buffers are held, and messages read from a list of their own.
  */
 
 #include <Python.h>
@@ -18,22 +17,22 @@
 /* The most bytes that any header has. */
 #define LONGEST_HEAD 9
 
-/* How frames are made. All numbers are within 63 bits and all but `adjustment` and `largest` are at least 0, so that
- * comparing differences of them, as below, overflows nowhere. */
-typedef struct {
-    enum { LENGTHS, VARINTS, DELIMITED } kind;
-    Py_ssize_t size; /* of the length */
-    const char *order;
-    long long offset, adjustment, skip, highest;
-    long long largest; /* message */
-    char *delimiter;
-    Py_ssize_t width; /* of the delimiter */
-} Form;
-
 /* Where in a buffer a message is. */
 typedef struct {
     Py_ssize_t start, size, frame_end;
 } Place;
+
+/* How frames are made. All numbers are within 63 bits and all but `adjustment` and `largest` are at least 0, so that
+ * comparing differences of them, as below, overflows nowhere. What a form does not use is 0. */
+typedef struct Form {
+    int (*find)(const struct Form *form, const unsigned char *data, Py_ssize_t rest, Place *place);
+    Py_ssize_t size; /* of the length; 0: a varint */
+    const char *order;
+    long long offset, adjustment, skip, highest;
+    long long largest; /* message */
+    char *delimiter;
+    Py_ssize_t width; /* of the delimiter; 0: a length */
+} Form;
 
 typedef struct {
     const char *data;
@@ -50,42 +49,7 @@ static PyObject *in_python(const char *name, PyObject *args)
     return result;
 }
 
-/* Whether the error that is set is one that the function in Python deals with; then it is set no more. */
-static int left_to_python(void)
-{
-    int left = PyErr_ExceptionMatches(PyExc_TypeError) || PyErr_ExceptionMatches(PyExc_ValueError) ||
-               PyErr_ExceptionMatches(PyExc_BufferError);
-    if (left) {
-        PyErr_Clear();
-    }
-    return left;
-}
-
 /* -- the forms of frames ---------------------------------------------------------------------------------------- */
-
-static int parse_lengths(PyObject *args, PyObject **subject, Form *form)
-{
-    PyObject *layout;
-    form->kind = LENGTHS;
-    return PyArg_ParseTuple(args, "OO!", subject, &PyTuple_Type, &layout) &&
-           PyArg_ParseTuple(layout, "nsLLLLL", &form->size, &form->order, &form->offset, &form->adjustment,
-                            &form->skip, &form->highest, &form->largest);
-}
-
-static int parse_varints(PyObject *args, PyObject **subject, Form *form)
-{
-    form->kind = VARINTS;
-    return PyArg_ParseTuple(args, "OL", subject, &form->largest);
-}
-
-static int parse_delimited(PyObject *args, PyObject **subject, Form *form)
-{
-    PyObject *delimiter;
-    form->kind = DELIMITED;
-    /* Not "y#": what that means to a stable build depends on the headers it was built with. */
-    return PyArg_ParseTuple(args, "OSL", subject, &delimiter, &form->largest) &&
-           PyBytes_AsStringAndSize(delimiter, &form->delimiter, &form->width) == 0;
-}
 
 static int find_by_length(const Form *form, const unsigned char *data, Py_ssize_t rest, Place *place)
 {
@@ -147,20 +111,34 @@ static int find_by_delimiter(const Form *form, const unsigned char *data, Py_ssi
     return 0;
 }
 
-static int find(const Form *form, const unsigned char *data, Py_ssize_t rest, Place *place)
+static int parse_lengths(PyObject *args, PyObject **subject, Form *form)
 {
-    return form->kind == LENGTHS   ? find_by_length(form, data, rest, place)
-           : form->kind == VARINTS ? find_by_varint(form, data, rest, place)
-                                   : find_by_delimiter(form, data, rest, place);
+    PyObject *layout;
+    form->find = find_by_length;
+    return PyArg_ParseTuple(args, "OO!", subject, &PyTuple_Type, &layout) &&
+           PyArg_ParseTuple(layout, "nsLLLLL", &form->size, &form->order, &form->offset, &form->adjustment,
+                            &form->skip, &form->highest, &form->largest);
+}
+
+static int parse_varints(PyObject *args, PyObject **subject, Form *form)
+{
+    form->find = find_by_varint;
+    return PyArg_ParseTuple(args, "OL", subject, &form->largest);
+}
+
+static int parse_delimited(PyObject *args, PyObject **subject, Form *form)
+{
+    PyObject *delimiter;
+    form->find = find_by_delimiter;
+    /* Not "y#": what that means to a stable build depends on the headers it was built with. */
+    return PyArg_ParseTuple(args, "OSL", subject, &delimiter, &form->largest) &&
+           PyBytes_AsStringAndSize(delimiter, &form->delimiter, &form->width) == 0;
 }
 
 static Py_ssize_t head_size(const Form *form, Py_ssize_t length)
 {
-    if (form->kind == LENGTHS) {
-        return form->size;
-    }
-    Py_ssize_t size = 1;
-    while (length >>= 7) {
+    Py_ssize_t size = form->size > 0 ? form->size : 1;
+    while (form->size == 0 && (length >>= 7) > 0) {
         size++;
     }
     return size;
@@ -168,19 +146,15 @@ static Py_ssize_t head_size(const Form *form, Py_ssize_t length)
 
 static unsigned char *write_head(unsigned char *out, const Form *form, Py_ssize_t length)
 {
-    uint64_t value = (uint64_t)length;
-    if (form->kind == LENGTHS) {
-        value -= (uint64_t)form->adjustment;
-        for (Py_ssize_t i = 0; i < form->size; i++, value >>= 8) {
-            out[form->order[0] == 'l' ? i : form->size - 1 - i] = (unsigned char)value;
-        }
-        return out + form->size;
+    uint64_t value = (uint64_t)length - (uint64_t)form->adjustment;
+    Py_ssize_t size = head_size(form, length);
+    for (Py_ssize_t i = 0; i < size && form->size > 0; i++, value >>= 8) {
+        out[form->order[0] == 'l' ? i : size - 1 - i] = (unsigned char)value;
     }
-    for (; value > 127; value >>= 7) {
-        *out++ = (unsigned char)(value | 128);
+    for (Py_ssize_t i = 0; i < size && form->size == 0; i++, value >>= 7) {
+        out[i] = (unsigned char)(i < size - 1 ? value | 128 : value);
     }
-    *out++ = (unsigned char)value;
-    return out;
+    return out + size;
 }
 
 /* -- frames out of a buffer ------------------------------------------------------------------------------------- */
@@ -191,7 +165,7 @@ static PyObject *split_all(const Form *form, const Py_buffer *view)
     Place place;
     PyObject *messages = PyList_New(0);
     while (messages != NULL &&
-           find(form, (unsigned char *)view->buf + position, view->len - position, &place)) {
+           form->find(form, (unsigned char *)view->buf + position, view->len - position, &place)) {
         PyObject *message = PyBytes_FromStringAndSize((char *)view->buf + position + place.start, place.size);
         if (message == NULL || PyList_Append(messages, message) < 0) {
             Py_CLEAR(messages);
@@ -206,7 +180,11 @@ static PyObject *split(const char *name, PyObject *args, PyObject *buffer, const
 {
     Py_buffer view;
     if (PyObject_GetBuffer(buffer, &view, PyBUF_ND) < 0) {
-        return left_to_python() ? in_python(name, args) : NULL;
+        if (!PyErr_ExceptionMatches(PyExc_ValueError) && !PyErr_ExceptionMatches(PyExc_BufferError)) {
+            return NULL;
+        }
+        PyErr_Clear(); /* a released view, or one with gaps */
+        return in_python(name, args);
     }
     int plain = view.ndim == 1 && view.itemsize == 1;
     PyObject *result = plain ? split_all(form, &view) : NULL;
@@ -216,33 +194,6 @@ static PyObject *split(const char *name, PyObject *args, PyObject *buffer, const
 
 /* -- messages into buffers -------------------------------------------------------------------------------------- */
 
-/* Return a small message as `bytes`; NULL where it is large, without an error, or cannot be read, with one. */
-static PyObject *as_bytes(PyObject *message)
-{
-    Py_buffer view;
-    PyObject *result = NULL;
-    if (PyObject_GetBuffer(message, &view, PyBUF_FULL_RO) < 0) {
-        return NULL;
-    }
-    if (view.len < PASSED_UNCOPIED && (result = PyBytes_FromStringAndSize(NULL, view.len)) != NULL &&
-        PyBuffer_ToContiguous(PyBytes_AsString(result), &view, view.len, 'C') < 0) {
-        Py_CLEAR(result);
-    }
-    PyBuffer_Release(&view);
-    return result;
-}
-
-/* Put `bytes` in the place of message `i` if it is none. Return it, borrowed; NULL as above. */
-static PyObject *flattened(PyObject *messages, Py_ssize_t i)
-{
-    PyObject *message = PyList_GetItem(messages, i);
-    if (message == NULL || PyBytes_CheckExact(message)) {
-        return message;
-    }
-    message = as_bytes(message);
-    return message == NULL || PyList_SetItem(messages, i, message) < 0 ? NULL : message;
-}
-
 /* Return whether all messages are for C, with `measured` filled and `total` at least the bytes of all their frames. */
 static int measure(const Form *form, PyObject *messages, Py_ssize_t count, Message *measured, Py_ssize_t *total)
 {
@@ -250,15 +201,14 @@ static int measure(const Form *form, PyObject *messages, Py_ssize_t count, Messa
     *total = 0;
     for (Py_ssize_t i = 0; i < count; i++) {
         char *data;
-        PyObject *message = flattened(messages, i);
-        if (message == NULL || PyBytes_AsStringAndSize(message, &data, &measured[i].size) < 0) {
+        Py_ssize_t size;
+        PyObject *message = PyList_GetItem(messages, i);
+        if (!PyBytes_CheckExact(message) || PyBytes_AsStringAndSize(message, &data, &size) < 0 ||
+            size < form->adjustment || size > form->largest || size > PY_SSIZE_T_MAX - around - *total) {
             return 0;
         }
         measured[i].data = data;
-        Py_ssize_t size = measured[i].size;
-        if (size < form->adjustment || size > form->largest || size > PY_SSIZE_T_MAX - around - *total) {
-            return 0;
-        }
+        measured[i].size = size;
         *total += size + around;
     }
     return 1;
@@ -310,7 +260,7 @@ static PyObject *gather_delimited(const Form *form, const Message *messages, Py_
         Py_ssize_t size = messages[i].size;
         memcpy(out, messages[i].data, (size_t)size);
         memcpy(out + size, form->delimiter, (size_t)form->width);
-        if (!find(form, out, size + form->width, &place) || place.size < size) {
+        if (!form->find(form, out, size + form->width, &place) || place.size < size) {
             Py_CLEAR(buffer);
         }
         out += size + form->width;
@@ -329,12 +279,11 @@ static PyObject *join(const char *name, PyObject *args, PyObject *messages, cons
     if (measured == NULL) {
         PyErr_NoMemory();
     } else if (measure(form, own, count, measured, &total)) {
-        result = form->kind == DELIMITED ? gather_delimited(form, measured, count, total)
-                                         : gather(form, own, measured, count);
+        result = form->width > 0 ? gather_delimited(form, measured, count, total) : gather(form, own, measured, count);
     }
     PyMem_Free(measured);
     Py_DECREF(own);
-    return result != NULL || (PyErr_Occurred() && !left_to_python()) ? result : in_python(name, args);
+    return result != NULL || PyErr_Occurred() ? result : in_python(name, args);
 }
 
 /* -- the module ------------------------------------------------------------------------------------------------- */
@@ -354,6 +303,70 @@ FUNCTION(join, lengths)
 FUNCTION(join, varints)
 FUNCTION(join, delimited)
 
+/* -- memory that becomes a message ------------------------------------------------------------------------------ */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *content;
+    int taken;
+} Landing;
+
+static PyObject *landing_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    Py_ssize_t size;
+    Landing *self = NULL;
+    if (PyArg_ParseTuple(args, "n", &size) && (self = (Landing *)PyType_GenericAlloc(type, 0)) != NULL) {
+        self->content = PyBytes_FromStringAndSize(NULL, size);
+    }
+    if (self != NULL && self->content == NULL) {
+        Py_CLEAR(self);
+    }
+    return (PyObject *)self;
+}
+
+static void landing_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    Py_XDECREF(((Landing *)self)->content);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static int landing_getbuffer(PyObject *self, Py_buffer *view, int flags)
+{
+    PyObject *content = ((Landing *)self)->content;
+    /* Who has the bytes may trust that they do not change. */
+    int readonly = ((Landing *)self)->taken;
+    return PyBuffer_FillInfo(view, self, PyBytes_AsString(content), PyBytes_Size(content), readonly, flags);
+}
+
+/* Whoever still holds the memory, as a transport does while it hands it over, holds `self` and so the bytes. */
+static PyObject *landing_take(PyObject *self, PyObject *unused)
+{
+    ((Landing *)self)->taken = 1;
+    return Py_NewRef(((Landing *)self)->content);
+}
+
+static PyMethodDef landing_methods[] = {{"take", landing_take, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
+
+static PyType_Slot landing_slots[] = {
+    {Py_tp_new, (void *)landing_new},
+    {Py_tp_dealloc, (void *)landing_dealloc},
+    {Py_bf_getbuffer, (void *)landing_getbuffer},
+    {Py_tp_methods, landing_methods},
+    {0, NULL},
+};
+
+static PyType_Spec landing_spec = {"pea2pea._speedups.Landing", sizeof(Landing), 0, Py_TPFLAGS_DEFAULT, landing_slots};
+
+static int execute(PyObject *module)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, &landing_spec, NULL);
+    int result = type == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)type);
+    Py_XDECREF(type);
+    return result;
+}
+
 static PyMethodDef methods[] = {
     {"split_lengths", split_lengths, METH_VARARGS, NULL},     {"join_lengths", join_lengths, METH_VARARGS, NULL},
     {"split_varints", split_varints, METH_VARARGS, NULL},     {"join_varints", join_varints, METH_VARARGS, NULL},
@@ -362,6 +375,7 @@ static PyMethodDef methods[] = {
 };
 
 static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, (void *)execute},
 #ifdef Py_mod_multiple_interpreters
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #endif

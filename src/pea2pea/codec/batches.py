@@ -49,6 +49,17 @@ class Layout(NamedTuple):
     largest: int  # message that can be sent
 
 
+class Landing(bytearray):
+    """Memory that a large message is received into, by way of a ``memoryview``, and then taken from as ``bytes``.
+
+    The one in C hands out the very memory, uncopied. So: fill all of it, then take it, then write to it no more.
+    """
+
+    def take(self) -> bytes:
+        """The message, once all of the memory was written to."""
+        return bytes(self)
+
+
 def split_lengths(buffer: memoryview, layout: Layout) -> tuple[list[bytes], int]:
     whole, skip, most = len(buffer), layout.skip, layout.highest + layout.adjustment
     last = whole - max(layout.offset + layout.size, skip)
