@@ -556,8 +556,8 @@ class Conversation(RuleBasedStateMachine):
             stream, there = self.sides[side].streams[number], self.sides[1 - side].streams.get(number)
             if not stream.reset and there is not None and not there.reset:
                 assert self.sides[1 - side].received[number] == written
-        for side in self.sides:
-            assert all(stream.is_open for stream in side.mux.streams.values())
+        for one in self.sides:
+            assert all(stream.is_open for stream in one.mux.streams.values())
 
 
 TestConversation = Conversation.TestCase

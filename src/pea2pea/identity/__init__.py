@@ -44,7 +44,7 @@ class OnePerPeer(Node, OnConnect, OnDisconnect):
 
     def __init__(self, config: Config | None = None, *, network: Network | None = None) -> None:
         super().__init__(config, network=network)
-        # In the order in which they were opened; no identity without a connection.
+        # Those whose on_connect has run; no identity without a connection.
         self._known: dict[bytes, list[Peer]] = {}
         self._settling: dict[bytes, asyncio.TimerHandle] = {}
 
@@ -64,7 +64,10 @@ class OnePerPeer(Node, OnConnect, OnDisconnect):
 
     def connections_of(self, identity: bytes) -> list[Peer]:
         """All connections with the node of this identity that are not leaving, oldest first."""
-        return [peer for peer in self._known.get(identity, ()) if peer._state is ConnectionState.OPEN]
+        # Not from _known: a peer that connect() has just returned is not in it yet.
+        return [
+            peer for peer in self.peers if peer._state is ConnectionState.OPEN and self.identity_of(peer) == identity
+        ]
 
     async def connect_to(self, identity: bytes, addr: AddrLike, *, sock: Socket | None = None) -> Peer:
         """Return the connection with the node of this identity; dial ``addr`` where there is none.

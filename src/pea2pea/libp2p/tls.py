@@ -8,6 +8,7 @@ socket, here are two queues of bytes: TLS begins after a negotiation in the clea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 from collections.abc import Sequence
 from typing import Any, Final, Generic
@@ -35,6 +36,8 @@ SIGNED_PREFIX: Final = b"libp2p-tls-handshake:"
 MAX_EXTENSION: Final = 8192
 #: Bytes taken from, or given to, OpenSSL at once.
 PORTION: Final = 256 * 1024
+#: Seconds for whoever is refused to read it.
+LAST_WORDS: Final = 1.0
 _LIFETIME: Final = datetime.timedelta(days=3650)
 _CLOCK_SKEW: Final = datetime.timedelta(hours=1)
 _SEQUENCE, _OCTETS = 0x30, 0x04
@@ -268,9 +271,13 @@ async def secure_with_tls(
         connection.set_connect_state()
     else:
         connection.set_accept_state()
-    while not _step(connection, judge, writer):
-        await writer.drain()
-        connection.bio_write(await _some(reader))
+    try:
+        while not _step(connection, judge, writer):
+            await writer.drain()
+            connection.bio_write(await _some(reader))
+    except Pea2PeaError:
+        await _be_heard(reader, writer)
+        raise
     await writer.drain()
     if judge.remote_id is None or connection.get_alpn_proto_negotiated() != ALPN:
         raise ChannelError("a handshake without a certificate, or not for libp2p")
@@ -321,6 +328,16 @@ def _output(connection: SSL.Connection) -> bytes:
             parts.append(connection.bio_read(PORTION))
     except SSL.WantReadError:
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def _be_heard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Wait until the other side has read why it is refused, for a while: what ends the connection now drops that."""
+    if not writer.transport.is_closing():
+        with contextlib.suppress(OSError, TimeoutError):
+            writer.write_eof()
+            async with asyncio.timeout(LAST_WORDS):
+                while await reader.read(PORTION):
+                    pass
 
 
 async def _some(reader: asyncio.StreamReader) -> bytes:

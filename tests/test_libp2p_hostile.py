@@ -1,0 +1,291 @@
+"""Hosts among peers that mean no good: cut and altered handshakes, floods, overruns. A typed error, bounded memory.
+
+That nothing is left behind, no task and no descriptor, is what every test here is watched for (see conftest).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+from typing import cast
+
+import pytest
+
+from libp2p_support import (
+    ANN,
+    BOB,
+    ECHO,
+    KINDS,
+    MIB,
+    Attacker,
+    Bent,
+    NoiseHost,
+    TlsHost,
+    WitnessHost,
+    cut_at,
+    flip_at,
+    pair,
+)
+from node_support import CALLER, OPEN
+from pea2pea import Addr, Config, HandshakeError, MemoryNetwork, Origin, Pea2PeaError, Peer
+from pea2pea.errors import FrameTooLargeError
+from pea2pea.libp2p import Connection, Host, PeerIdentityError, YamuxError
+from pea2pea.libp2p import tls as tls_module
+from pea2pea.libp2p.errors import (
+    ChannelError,
+    MalformedFrameError,
+    TooManyStreamsError,
+    UnknownStreamError,
+    WindowExceededError,
+)
+from pea2pea.libp2p.frames import ACK, DATA, INITIAL_WINDOW, PING, SYN, WINDOW_UPDATE, Frame
+from pea2pea.libp2p.multistream import HEADER, encode_message
+from pea2pea.libp2p.noise import check_payload, make_payload
+from pea2pea.libp2p.tls import check_certificate, make_certificate
+from support import LOOPBACK, AnyEndpoint, StreamEndpoint, accept, listening
+
+SLOW_TO_TEST = pytest.mark.timeout(120)
+
+
+# Handshakes that are cut or altered
+
+
+@pytest.fixture
+def quick_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making one takes longer than the rest of the handshake."""
+    made = {identity: make_certificate(identity) for identity in (ANN, BOB)}
+    monkeypatch.setattr(tls_module, "make_certificate", lambda identity: made[identity])
+
+
+def bending(kind: type[WitnessHost], bends: list[object], *, inbound: bool) -> type[WitnessHost]:
+    """A host whose writer does in the next handshake what is last in ``bends``; it counts the bytes written."""
+
+    class Bending(kind):  # type: ignore[misc, valid-type]
+        written = 0
+
+        async def handshake(
+            self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        ) -> Connection:
+            if peer.inbound is not inbound:
+                return cast(Connection, await super().handshake(peer, reader, writer))
+            bent = Bent(writer, bends[-1])  # type: ignore[arg-type]
+            try:
+                return cast(Connection, await super().handshake(peer, reader, cast(asyncio.StreamWriter, bent)))
+            finally:
+                type(self).written = max(type(self).written, bent._position)
+
+    return Bending
+
+
+async def shake(caller: Host, called: WitnessHost) -> Pea2PeaError | None:
+    """Connect, and return why that failed, on the dialling side."""
+    try:
+        peer = await caller.connect(called.multiaddrs[0].addr)
+    except HandshakeError as error:
+        return error
+    await caller.disconnect(peer)
+    return None
+
+
+async def size_of_handshake(memory: MemoryNetwork, kind: type[WitnessHost], *, inbound: bool) -> int:
+    whole = bending(kind, [lambda writer, data, position: writer.write(data)], inbound=inbound)
+    async with whole(CALLER, memory, ANN) as caller, whole(OPEN, memory, BOB) as called:
+        assert await shake(caller, called) is None
+    return int(whole.written)  # type: ignore[attr-defined]
+
+
+@SLOW_TO_TEST
+@pytest.mark.usefixtures("quick_certificates")
+@pytest.mark.parametrize("inbound", [False, True], ids=["dialler", "listener"])
+@pytest.mark.parametrize(("name", "slack"), [("noise", 0), ("tls", 8)])
+async def test_a_handshake_cut_anywhere_fails(memory: MemoryNetwork, name: str, slack: int, inbound: bool) -> None:
+    # The size of an ECDSA signature is not always the same.
+    kind = KINDS[name]
+    size = await size_of_handshake(memory, kind, inbound=inbound)
+    bends: list[object] = [None]
+    bad = bending(kind, bends, inbound=inbound)
+    async with bad(CALLER, memory, ANN) as caller, bad(OPEN, memory, BOB) as called:
+        for place in range(size - slack):
+            bends.append(cut_at(place))
+            error = await shake(caller, called)
+            assert error is not None, place
+            assert isinstance(error.__cause__, Pea2PeaError | ConnectionError), place
+        bends.append(cut_at(size + slack))
+        assert await shake(caller, called) is None
+        assert caller.num_connecting == 0 and not caller.heuristics.handshake_timeouts
+    assert called.num_connecting == called.num_connected == 0
+
+
+@SLOW_TO_TEST
+@pytest.mark.parametrize("inbound", [False, True], ids=["dialler", "listener"])
+async def test_a_handshake_altered_anywhere_fails(memory: MemoryNetwork, inbound: bool) -> None:
+    """A length that grew makes the other side wait for more; on a virtual clock that takes no time."""
+    size = await size_of_handshake(memory, NoiseHost, inbound=inbound)
+    bends: list[object] = [None]
+    bad = bending(NoiseHost, bends, inbound=inbound)
+    async with bad(CALLER, memory, ANN) as caller, bad(OPEN, memory, BOB) as called:
+        for place in range(size):
+            bends.append(flip_at(place))
+            error = await shake(caller, called)
+            assert error is not None, place
+            assert isinstance(error.__cause__, Pea2PeaError | ConnectionError | TimeoutError), place
+    assert called.num_connecting == called.num_connected == 0
+
+
+async def test_oversized_lengths_are_refused_before_anything_is_kept(memory: MemoryNetwork) -> None:
+    async with NoiseHost(OPEN, memory) as called:
+        for hello in (b"\xff\xff\xff\xff", encode_message(HEADER) + b"\x81\x08", encode_message(HEADER) * 2):
+            end = StreamEndpoint()
+            await memory.dial(called.multiaddrs[0].addr, end)
+            end.transport.write(hello)
+            await end.events.when(lambda events: "lost" in events or "eof" in events)
+            await end.aclose()
+    assert called.num_connecting == 0
+
+
+async def test_a_listener_that_says_too_much_is_refused(memory: MemoryNetwork) -> None:
+    async with listening(memory) as listener, NoiseHost(CALLER, memory) as caller:
+        dialling = asyncio.create_task(caller.connect(listener.addr))
+        end: AnyEndpoint = StreamEndpoint()
+        await (await accept(listener)).open(end)
+        end.transport.write(encode_message(HEADER) + b"\xff\xff")
+        with pytest.raises(HandshakeError, match="1024 bytes"):
+            await dialling
+        await end.aclose()
+
+
+# Proofs that prove nothing
+
+
+def test_a_payload_that_proves_nothing_is_refused() -> None:
+    static = bytes(range(32))
+    assert check_payload(make_payload(ANN, static), static, None) == ANN.peer_id
+    with pytest.raises(PeerIdentityError, match="signature"):
+        check_payload(make_payload(ANN, static), bytes(32), None)
+    with pytest.raises(PeerIdentityError, match="expected"):
+        check_payload(make_payload(ANN, static), static, BOB.peer_id)
+    for payload in (b"", b"\xff", make_payload(ANN, static)[:40]):
+        with pytest.raises(Pea2PeaError):
+            check_payload(payload, static, None)
+
+
+def test_extensions_of_a_payload_are_ignored() -> None:
+    """Fact 6: js has its muxers in field 4."""
+    static = bytes(32)
+    extension = b"\x22\x0e\x12\x0c/yamux/1.0.0"
+    assert check_payload(make_payload(ANN, static) + extension, static, None) == ANN.peer_id
+
+
+def test_a_certificate_that_proves_nothing_is_refused() -> None:
+    good, _ = make_certificate(ANN)
+    assert check_certificate(good) == ANN.peer_id
+    with pytest.raises(PeerIdentityError, match="expected"):
+        check_certificate(good, BOB.peer_id)
+    extension = good.extensions[0].value.public_bytes()
+    wrong_ones = [b"", extension[:-1], extension + b"x", b"\x30\x80" + extension[2:], b"0" * 9000, b"\x30\x00"]
+    for wrong in (*wrong_ones, extension):
+        with pytest.raises(PeerIdentityError):
+            check_certificate(make_certificate(ANN, wrong)[0])
+
+
+@pytest.mark.parametrize("liar", ["dialler", "listener"])
+async def test_a_tls_peer_that_lies_is_told_so(
+    memory: MemoryNetwork, monkeypatch: pytest.MonkeyPatch, liar: str
+) -> None:
+    """Fact 7: a client whose certificate is refused learns that from its first read."""
+    honest, of_another = make_certificate(BOB), make_certificate(ANN)[0].extensions[0].value.public_bytes()
+    lie = make_certificate(ANN, of_another)
+    monkeypatch.setattr(tls_module, "make_certificate", lambda identity: lie if identity is ANN else honest)
+    first, second = (ANN, BOB) if liar == "dialler" else (BOB, ANN)
+    async with TlsHost(CALLER, memory, first) as caller, TlsHost(OPEN, memory, second) as called:
+        with pytest.raises(HandshakeError) as caught:
+            await caller.connect(called.multiaddrs[0].addr)
+    cause = caught.value.__cause__
+    if liar == "dialler":
+        assert isinstance(cause, ChannelError) and "alert" in str(cause)
+    else:
+        assert isinstance(cause, PeerIdentityError) and "signature" in str(cause)
+
+
+# Floods and overruns
+
+
+async def outcome(memory: MemoryNetwork, *frames: Frame) -> BaseException | None:
+    """What ends the connection of an attacker who says this."""
+    async with pair(memory, Attacker, NoiseHost) as (attacker, victim, there, _):
+        assert isinstance(attacker, Attacker)
+        with_all = asyncio.create_task(attacker.say(there, *frames))
+        (reason,) = await victim.left.count(1)
+        assert reason.origin is Origin.READING
+        await asyncio.wait({with_all})
+        with_all.exception()
+        return reason.exception
+
+
+@pytest.mark.parametrize(
+    ("frames", "error"),
+    [
+        ([Frame(WINDOW_UPDATE, SYN, 1, 0), Frame(DATA, 0, 1, INITIAL_WINDOW, bytes(INITIAL_WINDOW)),
+          Frame(DATA, 0, 1, 1, b"x")], WindowExceededError),
+        ([Frame(DATA, SYN, 1, INITIAL_WINDOW + 1, bytes(INITIAL_WINDOW + 1))], FrameTooLargeError),
+        ([Frame(DATA, SYN, 1, 2**32 - 1)], FrameTooLargeError),
+        ([Frame(DATA, 0, 7, 1, b"x")], UnknownStreamError),
+        ([Frame(WINDOW_UPDATE, SYN, 2, 0)], MalformedFrameError),
+        ([Frame(PING, SYN | ACK, 0, 0)], MalformedFrameError),
+        ([Frame(9, 0, 0, 0)], MalformedFrameError),
+        ([Frame(PING, SYN, 0, n) for n in range(4000)], TooManyStreamsError),
+    ],
+    ids=["overrun", "too large", "huge", "unknown stream", "our number", "flags", "type", "pings"],
+)
+async def test_what_breaks_yamux_ends_the_connection(
+    memory: MemoryNetwork, frames: list[Frame], error: type[YamuxError]
+) -> None:
+    assert isinstance(await outcome(memory, *frames), error)
+
+
+async def test_a_hundred_thousand_streams_are_not_opened(memory: MemoryNetwork) -> None:
+    opens = [Frame(WINDOW_UPDATE, SYN, number, 0) for number in range(1, 200_001, 2)]
+    tracemalloc.start()
+    try:
+        error = await outcome(memory, *opens)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(error, TooManyStreamsError)
+    # 256 streams with a task each, and what the attacker itself holds of its opens.
+    assert peak < 24 * MIB
+
+
+async def test_whoever_does_not_read_a_stream_holds_one_window_of_it(memory: MemoryNetwork) -> None:
+    """An echo that nobody reads: the windows of both ways fill, then nothing moves, and the rest of the host does."""
+    async with pair(memory) as (caller, called, there, here):
+        stream = await caller.open_stream(there, ECHO)
+        sent = 0
+        for _ in range(64):
+            stream.write(bytes(64 * 1024))
+            sent += 64 * 1024
+            await caller.ping(there)
+        (theirs,) = [one for one in called.connection(here).streams if one.id == stream.id]
+        assert stream.unread <= INITIAL_WINDOW
+        assert theirs.unread + theirs._state.queued <= 2 * MIB
+        assert stream._state.queued > sent - 4 * MIB
+        stream.reset()
+        assert await caller.ping(there) >= 0
+
+
+async def test_a_host_survives_a_crowd_of_strangers(memory: MemoryNetwork) -> None:
+    """Those that say nothing are let go after handshake_timeout; others get in meanwhile."""
+    config = Config(listen=LOOPBACK, max_connections_per_ip=100, max_connecting=100)
+    async with NoiseHost(config, memory) as called, NoiseHost(CALLER, memory) as caller:
+        addr = cast(Addr, called.listening_addr)
+        ends = [StreamEndpoint() for _ in range(50)]
+        for end in ends:
+            await memory.dial(addr, end)
+        peer = await caller.dial(called.multiaddrs[0])
+        assert await caller.ping(peer) >= 0
+        await asyncio.sleep(called.handshake_timeout + 1)
+        assert called.heuristics.handshake_timeouts == 50 and called.num_connecting == 0
+        for end in ends:
+            await end.aclose()
+
+
