@@ -20,6 +20,10 @@ from .waiting import Deadline
 if TYPE_CHECKING:
     from .peer import Peer
 
+# A batch has about so many bytes, or one message: what write_timeout is given for, and what may wait encoded.
+BATCH_SIZE = 1024 * 1024
+# Messages in a batch while their size is unknown.
+FIRST_BATCH = 64
 # Below this, one write of joined bytes is cheaper than one write each.
 JOIN_BELOW = 64 * 1024
 
@@ -49,8 +53,8 @@ class Outbox:
     """One peer's messages on their way out."""
 
     __slots__ = (
-        "_blocked", "_deadline", "_flushes", "_handed", "_in_flight", "_loop", "_mixed", "_node", "_peer", "_transport",
-        "_unwritten", "_waiters", "encoder", "queue", "room", "scheduled",
+        "_blocked", "_deadline", "_flushes", "_handed", "_in_flight", "_loop", "_mixed", "_node", "_peer", "_take",
+        "_transport", "_unwritten", "_waiters", "encoder", "queue", "room", "scheduled",
     )
 
     def __init__(self, node: Sender, peer: Peer, transport: asyncio.Transport) -> None:
@@ -65,6 +69,8 @@ class Outbox:
         #: Whether a flush will come by itself.
         self.scheduled = False
         self._mixed = False
+        # How many messages the next batch may have, by the mean size of those in the last.
+        self._take = FIRST_BATCH
         # These are rare; an idle connection holds none of them. The two lines are as long as tasks wait.
         self._deadline: Deadline | None = None
         self._waiters: deque[tuple[asyncio.Future[None], Any]] | None = None
@@ -148,7 +154,7 @@ class Outbox:
         self.scheduled = False
         if self._blocked or not self.queue:
             return
-        batch, self.queue = self.queue, []
+        batch, self.queue = self.queue[: self._take], self.queue[self._take :]
         try:
             buffers = self._encode(batch)
         except Exception as exc:  # the user's code: it ends this connection, with this reason
@@ -159,6 +165,9 @@ class Outbox:
         self._write(buffers)
         if self._waiters:
             self._admit()
+        # In the next turn, so that the senders just woken fill the batch first.
+        if self.queue and not self.scheduled:
+            self.schedule()
 
     def block(self) -> None:
         """The system takes no more for now."""
@@ -198,7 +207,7 @@ class Outbox:
     def _encode(self, batch: list[Any]) -> Sequence[Buffer]:
         if not self._mixed:
             return self.encoder.encode(batch)
-        self._mixed = False
+        self._mixed = bool(self.queue)
         buffers: list[Buffer] = []
         for kind, group in groupby(batch, type):
             if kind is Encoded:
@@ -212,6 +221,7 @@ class Outbox:
         for stats in (self._peer.stats, self._node.stats):
             stats.messages_sent += messages
             stats.bytes_sent += size
+        self._take = max(1, BATCH_SIZE * messages // max(1, size))
 
     def _write(self, buffers: Sequence[Buffer]) -> None:
         for n, buffer in enumerate(buffers, 1):
@@ -235,9 +245,6 @@ class Outbox:
             if not waiter.done():
                 waiter.set_result(None)
                 self.queue.append(message)
-        # In the next turn, so that the senders just woken fill the batch first.
-        if self.queue and not self.scheduled:
-            self.schedule()
 
     def _time_out(self) -> None:
         self._fail(WriteTimeoutError("the peer did not take a batch within write_timeout"))

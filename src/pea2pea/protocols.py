@@ -65,7 +65,7 @@ class Writing(Registry, ABC, Generic[Out]):
 
     #: Messages that may wait for the next batch, per peer.
     write_queue_depth: ClassVar[int] = 256
-    #: Seconds that the peer may take to accept one batch.
+    #: Seconds that the peer may take to accept one batch: about a mebibyte, or one message.
     write_timeout: ClassVar[float | None] = 10.0
 
     @abstractmethod
