@@ -14,7 +14,7 @@ BUILT_FROM := pyproject.toml $(wildcard setup.py src/pea2pea/*.c src/pea2pea/*.h
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .NOTPARALLEL:
-.PHONY: demo test test-all test-instructions update-instructions bench lint types fuzz wheel clean
+.PHONY: demo test test-all test-interop test-instructions update-instructions bench lint types fuzz wheel clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.demo
@@ -56,6 +56,10 @@ fuzz: .venv/.dev
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PEA2PEA_PURE=1 \
 		$(VENV)/python tests/speedups_cases.py build/fuzz/_speedups.abi3.so $(SECONDS) $(SEED)
 
+# Peers that others wrote, which the tests install below build/interop; needs node and npm, gcc and the headers of GMP.
+test-interop: .venv/.dev
+	$(VENV)/python -m pytest tests/interop -m interop
+
 # Counts, not times: they are the same on a busy machine. CONTRIBUTING.md says when to update them.
 test-instructions: .venv/.dev
 	$(VENV)/python tests/instructions/check.py
@@ -63,7 +67,7 @@ test-instructions: .venv/.dev
 update-instructions: .venv/.dev
 	$(VENV)/python tests/instructions/check.py --update
 
-# About ten minutes, on a machine that does nothing else: writes bench/results.json and docs/benchmarks.md.
+# About fifteen minutes, on a machine that does nothing else: writes bench/results.json and docs/benchmarks.md.
 bench: .venv-bench/.bench
 	.venv-bench/$(BIN)/python -m bench
 

@@ -20,6 +20,8 @@ LOOK_MESSAGES = 256
 LOOK_BYTES = 256 * 1024
 #: Seconds between the last of many connections and the reading of memory: buffers of setting up are gone by then.
 SETTLE = 0.3
+#: Seconds that a sender goes on after the receiver should have closed: others may keep the processors busy.
+GRACE = 2.0
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
@@ -105,12 +107,18 @@ class Meter:
         asyncio.get_running_loop().call_later(self._job.window, self._end, Window(self.count))
 
     def _end(self, window: Window) -> None:
-        if not self._done.done():
+        try:
             self._done.set_result(window.close(self.count))
+        except NothingCameError as exc:
+            self._done.set_exception(exc)
 
     def _weigh(self) -> None:
         gc.collect()
         self._done.set_result({"bytes_per_connection": (resident() - self._memory) / self._job.connections})
+
+
+class NothingCameError(Exception):
+    """A receiver had nothing to count."""
 
 
 class Window:
@@ -124,7 +132,9 @@ class Window:
     def close(self, count: int) -> Result:
         seconds, cpu = time.perf_counter() - self._start, time.process_time() - self._cpu
         got = count - self._count
-        return {"messages_per_second": got / seconds, "cpu_us_per_message": 1e6 * cpu / got if got else float("inf")}
+        if not got:
+            raise NothingCameError(f"no message came within the {seconds:.2f} s of the window")
+        return {"messages_per_second": got / seconds, "cpu_us_per_message": 1e6 * cpu / got}
 
 
 def count_blocking(job: Job, receive: Callable[[], int]) -> Result:

@@ -15,8 +15,8 @@ from .results import Results
 
 INTRODUCTION = """# Benchmarks
 
-Written by `make bench` from `bench/results.json`; do not edit it by hand. `make bench` takes about ten minutes;
-`python -m bench --quick` takes two, and writes into `build/bench`.
+Written by `make bench` from `bench/results.json`; do not edit it by hand. `make bench` takes about fifteen minutes;
+`python -m bench --quick` takes two, leaves out the largest cases, and writes into `build/bench`.
 
 ## How to read this
 
@@ -52,6 +52,12 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def case_name(measurement: Measurement, case: int) -> str:
     return size_of(case) if measurement.axis.startswith("bytes") else f"{case:,}"
+
+
+def shown(results: Results, measurement: Measurement) -> list[str]:
+    """The contenders of ``measurement``, in the order that they have everywhere."""
+    there = results.contenders(measurement.name)
+    return [contender for contender in CONTENDERS if contender in there]
 
 
 def ratio_to_best_of_ours(results: Results, measurement: Measurement, case: int, contender: str) -> float | None:
@@ -123,7 +129,7 @@ def _section(results: Results, measurement: Measurement, plot: Path | None, page
 
 
 def _rows(results: Results, measurement: Measurement, metric: str, cases: list[int]) -> Iterator[list[str]]:
-    for contender in results.contenders(measurement.name):
+    for contender in shown(results, measurement):
         values = [results.values.get((measurement.name, case, contender, metric), []) for case in cases]
         if any(values):
             yield [contender, *map(_spread, values)]

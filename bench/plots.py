@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .bars import OURS, RAW
+from .bars import OURS, PEERS, RAW
 from .measurements import MEASUREMENTS
 from .measurements.base import Measurement
-from .page import case_name
+from .page import case_name, shown
 from .results import Results
+
+#: Of the peers; red and orange are the library's.
+COLORS = ("tab:blue", "tab:cyan", "tab:brown", "tab:green", "tab:purple", "tab:gray")
 
 
 def draw(results: Results, folder: Path) -> dict[str, Path]:
@@ -38,7 +41,7 @@ def draw(results: Results, folder: Path) -> dict[str, Path]:
 
 def _lines(axes: Any, results: Results, measurement: Measurement) -> None:
     metric = next(iter(measurement.metrics))
-    for contender in results.contenders(measurement.name):
+    for contender in shown(results, measurement):
         every = results.cases(measurement.name)
         cases = [case for case in every if (measurement.name, case, contender, metric) in results.values]
         runs = [results.values[measurement.name, case, contender, metric] for case in cases]
@@ -58,7 +61,7 @@ def _lines(axes: Any, results: Results, measurement: Measurement) -> None:
 def _columns(axes: Any, results: Results, measurement: Measurement) -> None:
     metric = next(iter(measurement.metrics))
     case = results.cases(measurement.name)[0]
-    names = [n for n in results.contenders(measurement.name) if (measurement.name, case, n, metric) in results.values]
+    names = [n for n in shown(results, measurement) if (measurement.name, case, n, metric) in results.values]
     runs = [sorted(results.values[measurement.name, case, name, metric]) for name in names]
     medians = [values[len(values) // 2] for values in runs]
     spread = [
@@ -77,6 +80,6 @@ def _style(contender: str) -> dict[str, Any]:
     if contender == RAW:
         return {"color": "black", "linestyle": ":"}
     if contender not in OURS:
-        return {"linewidth": 1.0}
+        return {"linewidth": 1.0, "color": COLORS[PEERS.index(contender)]}
     return {"linewidth": 2.2, "color": "tab:red" if "uvloop" in contender else "tab:orange",
             "linestyle": "-" if contender.endswith("C") else "--"}

@@ -51,8 +51,8 @@ class Results:
         return sorted({case for name, case, _, _ in self.values if name == measurement})
 
     def contenders(self, measurement: str) -> list[str]:
-        """In the order in which they ran."""
-        return list(dict.fromkeys(contender for name, _, contender, _ in self.values if name == measurement))
+        """By name."""
+        return sorted({contender for name, _, contender, _ in self.values if name == measurement})
 
     def save(self, path: Path) -> None:
         plain = asdict(self)

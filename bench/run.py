@@ -84,7 +84,8 @@ def _round(
         for measurement in measurements:
             if progress < measurement.repetitions:
                 playing = [contender for contender in contenders if not _lacks(measurement, contender, results)]
-                for case in measurement.cases:
+                cases = [c for c in measurement.cases if not scale.quick or c <= measurement.quick_at_most]
+                for case in cases:
                     for contender in playing:
                         _one(measurement, case, contender, crew, scale, results)
     finally:

@@ -37,7 +37,7 @@ def test_without_valgrind_it_says_so_and_passes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["check.py"])
-    monkeypatch.setattr(check.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     assert check.main() == 0
     assert "nothing was counted" in capsys.readouterr().out
 
@@ -47,7 +47,7 @@ def test_it_fails_where_a_path_grew(
     counted: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["check.py"])
-    monkeypatch.setattr(check.shutil, "which", lambda name: name)
+    monkeypatch.setattr("shutil.which", lambda name: name)
     monkeypatch.setattr(check, "count", lambda: {"a path": counted})
     monkeypatch.setattr(check, "BASELINE", tmp_path / "baseline.json")
     monkeypatch.setattr(check, "LAST", tmp_path / "last.json")

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
 
 from ..job import Job, Line, Result
 
@@ -29,8 +28,9 @@ class Contender:
         result: Result = getattr(self, role)(job, line)
         return result
 
-    def greet(self, sock: socket.socket) -> None:
-        """Do by hand what a client does before its first message."""
+    def greeting(self, job: Job) -> tuple[bytes, bytes]:
+        """What a client says by hand before its first message, and how the answer to it ends."""
+        return b"", b""
 
     def chunk(self, message: bytes, count: int) -> bytes:
         """So many messages as a client sends them."""
@@ -87,16 +87,16 @@ class Entry:
 
 #: Messages per write of a plain dialler.
 CHUNK = 64
+#: Connections made before the first of them is greeted: fewer than a listener's backlog.
+AT_ONCE = 500
 
 
 def plain(contender: Contender, job: Job) -> Result:
     """Dial ``connections`` plain sockets; then send on the ``active`` ones in turn until the time or the peer ends."""
     socks: list[socket.socket] = []
     try:
-        for _ in range(job.connections):
-            sock = socket.create_connection((LOOPBACK, job.port), timeout=30)
-            socks.append(sock)
-            contender.greet(sock)
+        while len(socks) < job.connections:
+            _dial_some(socks, min(AT_ONCE, job.connections - len(socks)), contender, job)
         if job.memory:
             socks[-1].recv(65536)  # until the other side has measured, and closes
             return {}
@@ -104,6 +104,22 @@ def plain(contender: Contender, job: Job) -> Result:
     finally:
         for sock in socks:
             sock.close()
+
+
+def _dial_some(socks: list[socket.socket], count: int, contender: Contender, job: Job) -> None:
+    hello, end = contender.greeting(job)
+    new = [socket.create_connection((LOOPBACK, job.port), timeout=30) for _ in range(count)]
+    socks += new
+    if hello:
+        for sock in new:
+            sock.sendall(hello)
+        for sock in new:
+            answer = b""
+            while not answer.endswith(end):
+                piece = sock.recv(65536)
+                if not piece:
+                    raise EOFError("the other side closed instead of answering")
+                answer += piece
 
 
 def _flood(socks: list[socket.socket], chunk: bytes, job: Job) -> Result:
@@ -128,11 +144,3 @@ def read_exactly(sock: socket.socket, count: int) -> bytes:
             raise EOFError
         data += piece
     return bytes(data)
-
-
-def read_head(sock: socket.socket) -> Any:
-    """Read the head of an HTTP response."""
-    data = b""
-    while not data.endswith(b"\r\n\r\n"):
-        data += read_exactly(sock, 1)
-    return data

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from typing import Any, ClassVar
 
@@ -154,16 +153,8 @@ class Relay(Both):
 class Party(AsyncContender):
     """Two nodes, as a rule."""
 
-    def greet(self, sock: socket.socket) -> None:
-        if self._shakes:
-            sock.sendall(HELLO)
-            sock.recv(len(HELLO))
-
-    _shakes = False
-
-    def play(self, role: str, job: Job, line: Line) -> Result:
-        self._shakes = job.memory
-        return super().play(role, job, line)
+    def greeting(self, job: Job) -> tuple[bytes, bytes]:
+        return (HELLO, HELLO) if job.memory else (b"", b"")
 
     async def sink(self, job: Job, line: Line) -> Result:
         meter = Meter(job)

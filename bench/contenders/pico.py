@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import time
 from typing import Any
 
@@ -12,7 +11,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect, ws_c
 
 from ..job import Job, Line, Meter, Result, latencies
 from .base import LOOPBACK, AsyncContender
-from .ws import masked, upgrade
+from .ws import UPGRADE, masked
 
 BINARY = WSMsgType.BINARY
 CLOSE = WSMsgType.CLOSE
@@ -127,8 +126,8 @@ class Relay(WSListener):
 class Party(AsyncContender):
     """``ws_create_server`` and ``ws_connect``."""
 
-    def greet(self, sock: socket.socket) -> None:
-        upgrade(sock)
+    def greeting(self, job: Job) -> tuple[bytes, bytes]:
+        return UPGRADE
 
     def chunk(self, message: bytes, count: int) -> bytes:
         return masked(message) * count

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
@@ -45,9 +44,8 @@ class Party(AsyncContender):
                 task.cancel()
             return result
 
-    def greet(self, sock: socket.socket) -> None:
-        sock.sendall(HELLO)
-        sock.recv(len(HELLO))
+    def greeting(self, job: Job) -> tuple[bytes, bytes]:
+        return (HELLO, HELLO) if job.memory else (b"", b"")
 
     async def source(self, job: Job, line: Line) -> Result:
         writers = [(await _dial(job.port))[1] for _ in range(job.connections)]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import os
-import socket
 import time
 from typing import Any
 
@@ -15,16 +13,22 @@ from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 
 from ..job import Job, Line, Meter, Result, latencies
-from .base import LOOPBACK, AsyncContender, read_head
+from .base import LOOPBACK, AsyncContender
 
 PLAIN: dict[str, Any] = {"compression": None, "ping_interval": None, "max_size": None}
+#: A WebSocket opened by hand (RFC 6455, 4.1), and how the answer ends.
+UPGRADE = (
+    f"GET / HTTP/1.1\r\nHost: {LOOPBACK}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    f"Sec-WebSocket-Key: {base64.b64encode(bytes(16)).decode()}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode(),
+    b"\r\n\r\n",
+)
 
 
 class Party(AsyncContender):
     """``serve`` and ``connect``."""
 
-    def greet(self, sock: socket.socket) -> None:
-        upgrade(sock)
+    def greeting(self, job: Job) -> tuple[bytes, bytes]:
+        return UPGRADE
 
     def chunk(self, message: bytes, count: int) -> bytes:
         return masked(message) * count
@@ -162,16 +166,6 @@ async def _traverse(job: Job, connection: Any, arrived: asyncio.Event) -> list[i
         await arrived.wait()
         times.append((time.perf_counter_ns() - start) // (job.nodes - 1))
     return times
-
-
-def upgrade(sock: socket.socket) -> None:
-    """Open a WebSocket by hand (RFC 6455, 4.1)."""
-    key = base64.b64encode(os.urandom(16)).decode()
-    sock.sendall(
-        f"GET / HTTP/1.1\r\nHost: {LOOPBACK}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-    )
-    read_head(sock)
 
 
 def masked(message: bytes) -> bytes:

@@ -16,6 +16,8 @@ from .base import LOOPBACK, Contender
 ZERO_COPY = 64 * 1024
 #: Milliseconds after which a socket that nothing comes to, or that takes nothing, gives up.
 PATIENCE = 2000
+#: The same for a sender: this long after the receiver closed, it knows.
+SEND_PATIENCE = 300
 
 
 class Party(Contender):
@@ -121,4 +123,4 @@ def _dialled(context: Any, kind: int, port: int) -> Any:
 def _patient(sock: Any) -> None:
     sock.setsockopt(zmq.LINGER, 0)
     sock.setsockopt(zmq.RCVTIMEO, PATIENCE)
-    sock.setsockopt(zmq.SNDTIMEO, PATIENCE)
+    sock.setsockopt(zmq.SNDTIMEO, SEND_PATIENCE)

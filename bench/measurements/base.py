@@ -36,6 +36,8 @@ class Measurement(ABC):
     at_most: ClassVar[Mapping[str, tuple[int, str]]] = {}
     #: Whether each case needs processes that did nothing before.
     fresh: ClassVar[bool] = False
+    #: Largest case of a smoke test.
+    quick_at_most: ClassVar[int] = 1 << 40
     #: Which share of the repetitions is done; those of thousands of connections take long.
     repetitions: ClassVar[float] = 1.0
 

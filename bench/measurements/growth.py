@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from ..job import Job, Result
+from ..job import GRACE, Job, Result
 from ..parties import Party, pair
 from .base import Measurement, Scale
 
@@ -24,11 +24,12 @@ class Growth(Measurement):
     title = f"Cost per message with so many connections open, {SIZE} bytes"
     axis = "connections"
     cases = (10, 100, 1000, 10_000)
+    quick_at_most = 1000
     metrics: ClassVar[Mapping[str, bool]] = {"cpu_us_per_message": False, "messages_per_second": True}
     needs = "plain"
     repetitions = 0.6
 
     def run(self, parties: list[Party], case: int, scale: Scale) -> Result:
         warm, window = 0.1 * scale.time, 0.3 * scale.time
-        job = Job(size=SIZE, connections=case, active=ACTIVE, warm=warm, window=window, seconds=warm + window + 0.2)
+        job = Job(size=SIZE, connections=case, active=ACTIVE, warm=warm, window=window, seconds=warm + window + GRACE)
         return pair(parties[0], "sink", parties[1], "plain", job)[0]

@@ -17,6 +17,7 @@ class Memory(Measurement):
     title = "Memory per idle connection"
     axis = "connections"
     cases = (1, 100, 10_000)
+    quick_at_most = 100
     metrics: ClassVar[Mapping[str, bool]] = {"bytes_per_connection": False}
     needs = "plain"
     fresh = True

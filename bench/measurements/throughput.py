@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from ..job import Job, Result
+from ..job import GRACE, Job, Result
 from ..parties import Party, pair
 from .base import Measurement, Scale
 
@@ -21,5 +21,5 @@ class Throughput(Measurement):
 
     def run(self, parties: list[Party], case: int, scale: Scale) -> Result:
         warm, window = 0.1 * scale.time, 0.3 * scale.time
-        job = Job(size=case, warm=warm, window=window, seconds=warm + window + 0.2)
+        job = Job(size=case, warm=warm, window=window, seconds=warm + window + GRACE)
         return pair(parties[0], "sink", parties[1], "source", job)[0]

@@ -34,7 +34,8 @@ CONNECTIONS = 20
 BROADCASTS = 50
 PEERS = 20
 SMALL, MIDDLE = bytes(16), bytes(4096)
-CODECS: dict[str, Any] = {"lengths": LengthDelimited(), "varints": VarintDelimited(), "lines": Delimited()}
+LENGTHS = LengthDelimited()
+CODECS: dict[str, Any] = {"lengths": LENGTHS, "varints": VarintDelimited(), "lines": Delimited()}
 
 #: Does so many units. What it does to get ready and to clean up is not counted.
 Path = Callable[[int], Awaitable[None]]
@@ -60,10 +61,10 @@ class Quiet(Node, Reading[bytes], Writing[bytes]):
         self.over = asyncio.Event()
 
     def decoder(self, peer: Peer) -> Decoder[bytes]:
-        return CODECS["lengths"]
+        return LENGTHS
 
     def encoder(self, peer: Peer) -> Encoder[bytes]:
-        return CODECS["lengths"]
+        return LENGTHS
 
     async def process_message(self, peer: Peer, message: bytes) -> None:
         self.count += 1
