@@ -379,6 +379,37 @@ async def test_a_hook_that_ignores_its_cancellation_holds_nothing_up_for_ever(me
             await node.got.count(1)
 
 
+@pytest.mark.expects_errors
+@pytest.mark.parametrize("hook", ["on_connect", "on_disconnect"])
+async def test_nor_does_one_that_greets_or_says_goodbye(memory: MemoryNetwork, hook: str) -> None:
+    release = asyncio.Event()
+
+    class Deaf(Witness):
+        async def on_connect(self, peer: Peer) -> None:
+            await super().on_connect(peer)
+            await self.be_deaf("on_connect")
+
+        async def on_disconnect(self, peer: Peer, reason: DisconnectReason) -> None:
+            await super().on_disconnect(peer, reason)
+            await self.be_deaf("on_disconnect")
+
+        async def be_deaf(self, here: str) -> None:
+            while here == hook and not release.is_set():
+                with suppress(asyncio.CancelledError):
+                    await release.wait()
+
+    node = Deaf(OPEN, memory)
+    clock = asyncio.get_running_loop().time
+    with logged() as lines:
+        async with facing("listener", memory, node):
+            began = clock()
+            await node.aclose()
+            assert clock() - began <= Deaf.disconnect_timeout + 1
+    assert any("ignores its cancellation" in record.getMessage() for record in lines.items)
+    release.set()
+    await asyncio.sleep(0)
+
+
 class LastWord(Witness):
     flushes = True
 

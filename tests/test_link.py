@@ -30,7 +30,7 @@ from pea2pea.errors import (
 from pea2pea.inbox import Inbox
 from pea2pea.link import GATHER_FROM, RECEIVE_SIZE, TRUST, Link
 from pea2pea.network import Network
-from pea2pea.outbox import Outbox
+from pea2pea.outbox import BATCH_SIZE, Outbox
 from support import Recorder, turns
 
 
@@ -640,6 +640,23 @@ async def test_only_one_batch_waits_for_the_system() -> None:
         assert b.peer.stats.messages_sent == 1
         b.wire.take()
         assert b.peer.stats.messages_sent == 3
+
+
+async def test_a_batch_is_about_a_mebibyte_or_one_message() -> None:
+    async with bench() as b:
+        sizes = [3 * BATCH_SIZE, *[BATCH_SIZE // 4] * 6]
+        b.wire.room = 0
+        for size in sizes:  # the first batch tells the size of what is to come
+            b.outbox.put(content(size))
+            await turns(1)
+        b.outbox.put_encoded([frame(b"among them")])
+        taken = []
+        while b.wire.waiting:
+            before = b.peer.stats.messages_sent
+            b.wire.take(len(b.wire.waiting))
+            taken.append(b.peer.stats.messages_sent - before)
+        assert taken == [1, 3, 3, 0]
+        assert not b.outbox.queue
 
 
 @pytest.mark.parametrize("kinds", ["mbm", "bmb", "mmbbmm", "bbb"])

@@ -524,15 +524,16 @@ async def test_broadcasts_and_messages_keep_their_order(net: Network, way: str) 
             await end.aclose()
 
 
-async def test_a_broadcast_that_cannot_be_encoded_raises_and_ends_nothing(net: Network) -> None:
+async def test_a_broadcast_that_cannot_be_encoded_is_their_error_and_ends_nothing(net: Network) -> None:
     node = OneForAll(net)
     ends = [StreamEndpoint(keep_open=True) for _ in range(2)]
     async with node:
         for end in ends:
             await join("listener", net, node, end)
         await node.met.count(2)
-        with pytest.raises(EncodeError):
-            node.broadcast(b"bad")
+        errors = node.broadcast(b"bad")
+        assert list(errors) == node.peers
+        assert all(isinstance(error, EncodeError) for error in errors.values())
         assert node.broadcast(b"good") == {}
         for end in ends:
             assert await end.until_data(8) == frame(b"good")

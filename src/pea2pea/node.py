@@ -55,6 +55,9 @@ ACCEPT_BURST = 64
 # Seconds between two log lines about dropped messages.
 DROP_LOG_INTERVAL = 1.0
 
+# Seconds that a hook has to end once it was cancelled; after that it is left to itself.
+LAST_CHANCE = 1.0
+
 _names = itertools.count()
 
 
@@ -360,7 +363,10 @@ class Node(Registry):
         peer._slot.settle()
         link.open(inbox, outbox)
         if OnConnect in self._enabled:
-            peer._greeting = self._spawn(self._greet(peer))
+            greeting = self._greet(peer)
+            # One that may be cancelled is seen off with its peer; another is waited for, however long it takes.
+            abortable = cast(OnConnect, self).on_connect_abortable
+            peer._greeting = self._loop.create_task(greeting) if abortable else self._spawn(greeting)
 
     async def _greet(self, peer: Peer) -> None:
         try:
@@ -402,7 +408,8 @@ class Node(Registry):
         try:
             await self._end_hooks(peer, caller, deadline)
             if OnDisconnect in peer._protocols:
-                await self._say_goodbye(peer, reason, deadline)
+                goodbye = self._loop.create_task(self._say_goodbye(peer, reason))
+                await self._see_off(peer, goodbye, deadline)
             if reason.origin is not Origin.WRITING:
                 await peer._link.drain(deadline)
             await peer._link.close(deadline)
@@ -430,15 +437,15 @@ class Node(Registry):
         task.add_done_callback(self._seen_off.discard)
         await asyncio.wait({task}, timeout=max(0.0, deadline - self._loop.time()))
         if not task.done():
+            self._log.warning("%s: a hook ran out of time and is cancelled: %r", peer.addr, task)
             task.cancel()
-            await asyncio.wait({task}, timeout=deadline - self._loop.time() + 1)
+            await asyncio.wait({task}, timeout=LAST_CHANCE)
         if not task.done():
             self._log.error("%s: a hook ignores its cancellation and runs on: %r", peer.addr, task)
 
-    async def _say_goodbye(self, peer: Peer, reason: DisconnectReason, deadline: float) -> None:
+    async def _say_goodbye(self, peer: Peer, reason: DisconnectReason) -> None:
         try:
-            async with asyncio.timeout_at(deadline):
-                await cast(OnDisconnect, self).on_disconnect(peer, reason)
+            await cast(OnDisconnect, self).on_disconnect(peer, reason)
         except Exception as exc:  # the user's code: the connection ends anyway
             self._hook_failed(peer, "on_disconnect", exc)
 
@@ -495,8 +502,8 @@ class Node(Registry):
 
     def _check_not_in_hook(self) -> None:
         task = asyncio.current_task()
-        inboxes = (peer._link.inbox for peer in self.peers)
-        hooks = (*(setup.task for setup in self._setups), *(inbox.task for inbox in inboxes if inbox is not None))
+        hooks = {setup.task for setup in self._setups} | {peer._greeting for peer in self.peers}
+        hooks.update(peer._link.inbox.task for peer in self.peers if peer._link.inbox is not None)
         if task in self._tasks or task in self._seen_off or task in hooks:
             raise UsageError(
                 "aclose() in a hook would wait for that hook: set an event and close the node from outside,"

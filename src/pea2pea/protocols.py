@@ -14,9 +14,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from .codec import Decoder, Encoder
 from .config import check_count, check_seconds
-from .errors import Pea2PeaError
+from .errors import EncodeError, Pea2PeaError
 from .lifecycle import DisconnectReason
-from .outbox import Outbox
 from .peer import Peer, Registry
 
 In = TypeVar("In")
@@ -119,23 +118,21 @@ class Writing(Registry, ABC, Generic[Out]):
         """Queue a message for every peer (or for ``peers``), and return the error of each that it was not queued for.
 
         Waits for nobody: a peer without room is among the errors. Encodes once for all peers whose
-        encoders are equal; what that raises is raised here, and ends no connection.
+        encoders are equal; where that raises, it is their error, and ends no connection.
         """
         errors: dict[Peer, Pea2PeaError] = {}
-        groups: defaultdict[Hashable, list[Outbox]] = defaultdict(list)
+        groups: defaultdict[Hashable, list[Peer]] = defaultdict(list)
         for peer in self.peers if peers is None else peers:
             outbox = peer._link.outbox
             if len(outbox.queue) >= outbox.room:
                 errors[peer] = outbox.refusal()
             else:
-                groups[_key(outbox.encoder)].append(outbox)
+                groups[_key(outbox.encoder)].append(peer)
         for group in groups.values():
             if len(group) == 1:
-                group[0].put(message)
+                group[0]._link.outbox.put(message)
             else:
-                buffers = group[0].encoder.encode([message])
-                for outbox in group:
-                    outbox.put_encoded(buffers)
+                errors.update(_put_encoded(group, message))
         return errors
 
 
@@ -192,3 +189,15 @@ def check_settings(node: object) -> None:
 def _key(encoder: Encoder[Any]) -> Hashable:
     """What equal encoders share; one that cannot be hashed shares with none."""
     return encoder if isinstance(encoder, Hashable) else id(encoder)
+
+
+def _put_encoded(group: list[Peer], message: Any) -> dict[Peer, Pea2PeaError]:
+    """Encode a message once for peers of equal encoders, and queue it for each; or return the error of all."""
+    try:
+        buffers = group[0]._link.outbox.encoder.encode([message])
+    except Exception as exc:  # the user's code, or what it was given
+        error = exc if isinstance(exc, Pea2PeaError) else EncodeError(f"{type(exc).__name__}: {exc}")
+        return dict.fromkeys(group, error)
+    for peer in group:
+        peer._link.outbox.put_encoded(buffers)
+    return {}
