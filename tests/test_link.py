@@ -655,7 +655,7 @@ async def test_a_batch_is_about_a_mebibyte_or_one_message() -> None:
             before = b.peer.stats.messages_sent
             b.wire.take(len(b.wire.waiting))
             taken.append(b.peer.stats.messages_sent - before)
-        assert taken == [1, 3, 3, 0]
+        assert [messages for messages in taken if messages] == [1, 3, 3]
         assert not b.outbox.queue
 
 
