@@ -86,7 +86,7 @@ class Answers(Host):
 
 
 def pings(*values: int) -> bytes:
-    return b"".join(FrameEncoder().encode([Frame(PING, SYN, 0, value) for value in values]))  # type: ignore[arg-type]
+    return b"".join(FrameEncoder().encode([Frame(PING, SYN, 0, value) for value in values]))
 
 
 async def exchange(memory: MemoryNetwork, *messages: bytes) -> list[int]:

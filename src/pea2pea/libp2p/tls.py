@@ -145,6 +145,8 @@ class _Judge:
 
     def __call__(self, connection: SSL.Connection, certificate: Any, problem: int, depth: int, good: int) -> bool:
         # OpenSSL's own opinion, that nobody known signed it, is not asked for.
+        if self.remote_id is not None and not depth:
+            return True  # asked again, for the next of its own objections
         try:
             if depth:
                 raise PeerIdentityError("more than one certificate")
