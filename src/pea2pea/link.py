@@ -291,7 +291,7 @@ class Link(asyncio.BufferedProtocol):
             return
         self._need = self.inbox.frame_size(rest) if self.inbox is not None else 0
         room = TRUST * size
-        if size < self._need < room:
+        if size < self._need < room + GATHER_FROM:  # all of it, where a header is all that is beyond
             room = self._need
         frame = bytearray(room)
         frame[:size] = rest

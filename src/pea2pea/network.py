@@ -108,7 +108,8 @@ class TcpNetwork(Network):
         sock = sock or socket.socket(_family(addr), socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            await loop.sock_connect(sock, addr)
+            if not _connected_at_once(sock, addr):
+                await loop.sock_connect(sock, addr)
             # A port of the ephemeral range that nobody listens on can be met by itself
             # (simultaneous open, RFC 9293, 3.5).
             if sock.getsockname()[:2] == addr:
@@ -213,6 +214,18 @@ class TcpIncoming(Incoming):
 
 def _family(addr: Addr) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in addr.host else socket.AF_INET
+
+
+def _connected_at_once(sock: socket.socket, addr: Addr) -> bool:
+    """Whether ``sock`` is connected already: on the same machine it is, which spares the loop a third of a dial."""
+    if os.name != "posix":
+        return False
+    code = sock.connect_ex(addr) and sock.connect_ex(addr)
+    if code in (0, errno.EISCONN):
+        return True
+    if code in (errno.EINPROGRESS, errno.EALREADY):
+        return False
+    raise OSError(code, os.strerror(code))
 
 
 def _share_port(sock: socket.socket) -> None:
