@@ -58,6 +58,7 @@ fuzz: .venv/.dev
 
 # Peers that others wrote, which the tests install below build/interop; needs node and npm, gcc and the headers of GMP.
 test-interop: .venv/.dev
+	command -v openssl >/dev/null || { apt-get update -qq && apt-get install -qq -y openssl; }
 	$(VENV)/python -m pytest tests/interop -m interop
 
 # Counts, not times: they are the same on a busy machine. CONTRIBUTING.md says when to update them.

@@ -52,7 +52,7 @@ def first_program(markdown: Path) -> str:
 
 
 def test_every_example_is_run_here() -> None:
-    run_here = {"chaos", "chat", "crawler", "echo", "encrypted_chat", "handshake"}
+    run_here = {"chaos", "chat", "crawler", "echo", "encrypted_chat", "handshake", "tls_mesh"}
     assert {path.stem for path in EXAMPLES.glob("*.py")} == run_here
 
 
@@ -64,6 +64,13 @@ def test_the_program_of_the_readme(tmp_path: Path) -> None:
 
 def test_echo() -> None:
     assert run(EXAMPLES / "echo.py") == "hello\n"
+
+
+def test_tls_mesh() -> None:
+    assert run(EXAMPLES / "tls_mesh.py") == (
+        "ann and bob and cleo know each other\n"
+        "eve is turned away by ann: RefusedByPeerError: the peer refuses this side's certificate: unknown ca\n"
+    )
 
 
 def test_handshake_lets_in_who_knows_the_secret_and_nobody_else() -> None:
