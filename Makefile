@@ -21,7 +21,7 @@ demo: .venv/.demo
 	$(VENV)/pea2pea demo --nodes 8
 
 test: lint types
-	$(VENV)/python -m pytest --cov --cov-report=
+	$(VENV)/python -m pytest -n auto --cov --cov-report=
 	$(VENV)/python -m coverage json -q -o build/coverage.json
 	$(VENV)/python -m coverage report
 	$(VENV)/python tools/check_coverage.py build/coverage.json $(LINES) $(BRANCHES)
@@ -38,7 +38,7 @@ test-all:
 		if python=$$(sh tools/find-python $$version); then \
 			echo "== Python $$version: $$python"; \
 			$(MAKE) --no-print-directory .venv-$$version/.dev PYTHON="$$python" && \
-			.venv-$$version/$(BIN)/python -m pytest || failed=1; \
+			.venv-$$version/$(BIN)/python -m pytest -n auto || failed=1; \
 		else \
 			echo "== Python $$version: not on this machine, left out"; \
 		fi; \
