@@ -220,6 +220,24 @@ async def test_a_decoder_that_never_gets_on_ends_that_connection_and_not_the_nod
         await failure_of(node, peer, Origin.READING, UsageError)
 
 
+@pytest.mark.parametrize("used", [-1, 9])
+@pytest.mark.expects_errors
+async def test_a_decoder_that_took_what_is_not_there_ends_that_connection(net: Network, used: int) -> None:
+    class Miscounting(LengthDelimited):
+        def decode(self, buffer: memoryview) -> tuple[Sequence[bytes], int]:
+            return [bytes(buffer)], used
+
+    class Miscounts(Witness):
+        def decoder(self, peer: Peer) -> Decoder[bytes]:
+            return Miscounting()
+
+    node = Miscounts(OPEN, net)
+    async with facing("listener", net, node) as (peer, end):
+        end.transport.write(b"anything")
+        await failure_of(node, peer, Origin.READING, UsageError)
+        assert not node.got.items
+
+
 class Varints(Witness):
     def decoder(self, peer: Peer) -> Decoder[bytes]:
         return VarintDelimited()
@@ -322,6 +340,24 @@ async def test_process_message_that_raises_ends_that_connection(net: Network, wa
         await failure_of(node, peer, Origin.READING, RuntimeError)
         assert messages(node) == [b"good", b"bad"]
         await bystander_is_well(node, net)
+
+
+@both_ways
+async def test_process_message_that_raises_what_is_no_exception_ends_that_connection(net: Network, way: str) -> None:
+    class Fatal(BaseException):
+        """What test frameworks and other async libraries raise."""
+
+    class Raising(Witness):
+        async def process_message(self, peer: Peer, message: bytes) -> None:
+            raise Fatal
+
+    node = Raising(OPEN, net)
+    async with facing(way, net, node) as (peer, end):
+        end.transport.write(frame(b"bad"))
+        await failure_of(node, peer, Origin.READING, Fatal)
+        assert peer._link.inbox is not None
+        assert peer._link.inbox.task is not None
+        assert isinstance(peer._link.inbox.task.exception(), Fatal), "asyncio would log it"
 
 
 class Idle(Witness):

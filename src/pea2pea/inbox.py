@@ -85,10 +85,10 @@ class Inbox:
         try:
             while start < end:
                 messages, used = self._decoder.decode(view[start:] if start else view)
-                if not used:
-                    if messages:
-                        raise UsageError("the decoder gave messages that took no bytes: it would give them for ever")
+                if not used and not messages:
                     break
+                if not 0 < used <= end - start:
+                    raise UsageError(f"the decoder says that its messages took {used} of {end - start} bytes")
                 start += used
                 if messages:
                     self._enqueue(messages)
@@ -108,20 +108,17 @@ class Inbox:
     def finish(self, rest: memoryview) -> None:
         """The peer ended its stream, with ``rest`` undecoded."""
         try:
-            messages = self._decoder.finish(rest)
+            if messages := self._decoder.finish(rest):
+                self._enqueue(messages)
         except Exception as exc:  # as above
             self._decoder_failed(exc)
-        else:
-            if messages:
-                self._enqueue(messages)
-            self.end(None)
+        self.end(None)
 
     def end(self, exc: BaseException | None) -> None:
         """Nothing more will come; reported once all that came before is processed."""
         if self._ending or self.stopped:
             return
-        self._ending = True
-        self._end = exc
+        self._ending, self._end = True, exc
         if self.task is None or (not self._queue and self._bell is not None and self._bell.is_awaited):
             self._report()
 
@@ -175,7 +172,9 @@ class Inbox:
         except Exception as exc:  # the user's code: it ends this connection
             self._node._hook_failed(peer, "process_message", exc)
             self._give_up(exc)
-        except asyncio.CancelledError as exc:
+        except GeneratorExit:  # the loop is gone, and the connection with it
+            raise
+        except BaseException as exc:  # nothing would be processed any more, and the end not noticed
             self._give_up(exc)
             raise
 
@@ -184,21 +183,17 @@ class Inbox:
         self.end(exc)
 
     def _report(self) -> None:
+        # Where the node itself stopped this, it needs no telling.
         if not self.stopped:
             self._node._reading_ended(self._peer, self._end)
 
     def _give_up(self, exc: BaseException) -> None:
-        # Where the node itself stopped this, it needs no telling.
-        if not self.stopped:
-            self._ending = True
-            self._end = exc
-            self._report()
+        self._ending, self._end = True, exc
+        self._report()
 
     def _fell_idle(self) -> None:
-        if self._queue or (self._bell is not None and not self._bell.is_awaited):
-            # It is this side that is slow.
-            assert self._idle is not None
-            self._idle.restart()
+        if self._idle is not None and (self._queue or (self._bell is not None and not self._bell.is_awaited)):
+            self._idle.restart()  # it is this side that is slow
         else:
             self._give_up(IdleTimeoutError("no message came within idle_timeout"))
 
