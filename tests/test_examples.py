@@ -52,7 +52,7 @@ def first_program(markdown: Path) -> str:
 
 
 def test_every_example_is_run_here() -> None:
-    run_here = {"chaos", "chat", "crawler", "echo", "encrypted_chat", "handshake", "tls_mesh"}
+    run_here = {"chaos", "chat", "crawler", "echo", "encrypted_chat", "handshake", "libp2p_ping", "tls_mesh"}
     assert {path.stem for path in EXAMPLES.glob("*.py")} == run_here
 
 
@@ -76,6 +76,13 @@ def test_tls_mesh() -> None:
 def test_handshake_lets_in_who_knows_the_secret_and_nobody_else() -> None:
     printed = run(EXAMPLES / "handshake.py")
     assert printed == "friend: in, session 32 bytes\nstranger: turned away (IncompleteReadError)\n"
+
+
+def test_libp2p_ping_of_hosts_that_are_told_and_not() -> None:
+    who, *pings, shouted = run(EXAMPLES / "libp2p_ping.py").splitlines()
+    assert re.fullmatch(r"12D3KooW\w+ is pea2pea, and speaks .*/shout/1.0.0", who)
+    assert len(pings) == 3 and all(re.fullmatch(r"ping: \d+\.\d ms", ping) for ping in pings)
+    assert shouted == "HELLO"
 
 
 def test_crawler_finds_everyone() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import ClassVar, Final
@@ -177,6 +178,7 @@ class Host(OnePerPeer, Handshake, Reading[Frame], Writing[Frame]):
 
     async def handshake(self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Connection:
         """Agree on a secure channel, set it up, and agree on Yamux. Raises what says how that failed."""
+        _send_at_once(writer)
         try:
             channel, rest = await self._secure(peer, reader, writer)
         except asyncio.IncompleteReadError as error:
@@ -261,6 +263,13 @@ class Host(OnePerPeer, Handshake, Reading[Frame], Writing[Frame]):
         ).to_bytes()
         stream.write(encode_varint(len(data)) + data)
         await stream.drain()
+
+
+def _send_at_once(writer: asyncio.StreamWriter) -> None:
+    """Several streams write small frames one after the other: not to wait for the acknowledgement of each."""
+    sock = writer.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _connection(peer: Peer) -> Connection:
