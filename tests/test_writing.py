@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -403,6 +404,38 @@ async def test_an_encoder_that_raises_ends_that_connection_and_no_other(net: Net
         assert await spectator.until_data(22) == frame(b"well") + frame(b"still well")
         assert not node.heuristics.write_timeouts
         await spectator.aclose()
+
+
+@pytest.mark.parametrize("given", [None, b"not in a list", ["text"]], ids=["nothing", "bytes", "text"])
+@pytest.mark.expects_errors
+async def test_an_encoder_that_gives_no_buffers_ends_that_connection(net: Network, given: Any) -> None:
+    class Wrong(LengthDelimited):
+        def encode(self, messages: Sequence[Buffer]) -> Sequence[Buffer]:
+            return given  # type: ignore[no-any-return]
+
+    class Mistaken(Witness):
+        def encoder(self, peer: Peer) -> Encoder[bytes]:
+            return Wrong()
+
+    node = Mistaken(OPEN, net)
+    async with facing("listener", net, node) as (peer, _):
+        node.send_nowait(peer, b"message")
+        await failure_of(node, peer, Origin.WRITING, TypeError)
+
+
+async def test_an_encoder_may_yield_its_buffers(net: Network) -> None:
+    class Yielding(LengthDelimited):
+        def encode(self, messages: Sequence[Buffer]) -> Any:
+            yield from super().encode(messages)
+
+    class Yields(Witness):
+        def encoder(self, peer: Peer) -> Encoder[bytes]:
+            return Yielding()
+
+    node = Yields(OPEN, net)
+    async with facing("listener", net, node) as (peer, end):
+        await node.send(peer, b"good")
+        assert await end.until_data(8) == frame(b"good")
 
 
 # Broadcast

@@ -112,8 +112,7 @@ class Outbox:
         """Queue a message when its turn comes. Cancelled: it is queued whole or not at all."""
         if not self.room:
             raise self.refusal()
-        if self._waiters is None:
-            self._waiters = deque()
+        self._waiters = self._waiters or deque()
         await self._wait_in(self._waiters, message)
 
     async def flushed(self) -> None:
@@ -126,8 +125,7 @@ class Outbox:
         target = self._handed + self._in_flight + len(self.queue)
         if target == self._handed:
             return
-        if self._flushes is None:
-            self._flushes = deque()
+        self._flushes = self._flushes or deque()
         await self._wait_in(self._flushes, target)
 
     async def _wait_in(self, line: deque[tuple[asyncio.Future[None], Any]], what: Any) -> None:
@@ -156,13 +154,12 @@ class Outbox:
             return
         batch, self.queue = self.queue[: self._take], self.queue[self._take :]
         try:
-            buffers = self._encode(batch)
-        except Exception as exc:  # the user's code: it ends this connection, with this reason
+            buffers = list(self._encode(batch))  # they are gone through more than once
+            self._count(len(batch), buffers)
+            self._in_flight = len(batch)
+            self._write(buffers)
+        except Exception as exc:  # the user's code, or what it gave: it ends this connection, with this reason
             self._fail(exc)
-            return
-        self._count(len(batch), buffers)
-        self._in_flight = len(batch)
-        self._write(buffers)
         if self._waiters:
             self._admit()
         # In the next turn, so that the senders just woken fill the batch first.
