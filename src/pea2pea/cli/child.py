@@ -29,6 +29,7 @@ from pea2pea import Addr
 from . import store
 from .errors import explain
 from .jobs import Limits, every, in_thread, publish
+from .security import Security
 from .show import Show, Silence
 from .store import PartialStore, Store
 from .swarm import Swarm
@@ -65,12 +66,14 @@ class Orders:
             self._loop.call_soon_threadsafe(self._on_end)
 
 
-async def run_node(descriptor: int, tell: Tell, *, file: Path | None, out: Path | None) -> int:
+async def run_node(
+    descriptor: int, tell: Tell, *, file: Path | None, out: Path | None, security: Security | None = None
+) -> int:
     """Be a node until there are no more orders; return the exit status."""
     me = asyncio.current_task()
     assert me is not None
     try:
-        await asyncio.create_task(_node_once_told(descriptor, tell, file, out))
+        await asyncio.create_task(_node_once_told(descriptor, tell, file, out, security or Security()))
     except asyncio.CancelledError:
         if me.cancelling():  # and not only told that there are no more orders
             raise
@@ -80,14 +83,16 @@ async def run_node(descriptor: int, tell: Tell, *, file: Path | None, out: Path 
     return 0
 
 
-async def _node_once_told(descriptor: int, tell: Tell, file: Path | None, out: Path | None) -> None:
+async def _node_once_told(
+    descriptor: int, tell: Tell, file: Path | None, out: Path | None, security: Security
+) -> None:
     task = asyncio.current_task()
     assert task is not None
     orders = Orders(descriptor, task.cancel)
     show: Show = Silence()
     with closing(await _open(orders, show, file, out)) as chunks:
         limits = Limits(max_peers=1024, give_up=3600.0)
-        async with Swarm(chunks, limits.config()) as swarm:
+        async with Swarm(chunks, limits.config(), channel=security.open()) as swarm:
             tell({"event": "listening", "addr": str(swarm.listening_addr), **_describe(chunks.target)})
             addrs = [Addr.of(addr) for addr in (await orders.next())["dial"]]
             async with swarm.pursuing(addrs, give_up=limits.give_up), every(REPORT, partial(_report, swarm, tell)):

@@ -22,6 +22,7 @@ from pea2pea import Topology
 
 from .errors import CliError
 from .jobs import every
+from .security import Security, crowd_security
 from .show import Meter, Show, percent, size
 from .store import size_of
 
@@ -45,6 +46,8 @@ class Plan:
     degree: int | None = None
     seed: int | None = None
     timeout: float = 120.0
+    noise: bool = False
+    tls: bool = False
 
     def edges(self) -> list[tuple[int, int]]:
         """Return who dials whom. Raises ``ConfigError``, or :class:`CliError` for too many nodes."""
@@ -148,9 +151,10 @@ async def crowd(plan: Plan, directory: Path) -> AsyncIterator[list[Child]]:
     """Start the processes, and end every one of them."""
     children: list[Child] = []
     listeners: list[asyncio.Task[None]] = []
+    securities = crowd_security(directory, plan.nodes, noise=plan.noise, tls=plan.tls)
     try:
         for index in range(plan.nodes):
-            child = await start(plan, index, directory)
+            child = await start(plan, index, directory, securities[index])
             children.append(child)
             listeners.append(asyncio.create_task(child.listen()))
         yield children
@@ -159,7 +163,7 @@ async def crowd(plan: Plan, directory: Path) -> AsyncIterator[list[Child]]:
         await asyncio.gather(*listeners, return_exceptions=True)
 
 
-async def start(plan: Plan, index: int, directory: Path) -> Child:
+async def start(plan: Plan, index: int, directory: Path, security: Security) -> Child:
     """Start one process; the first has the file, the others write to files of the same name."""
     room = directory / f"node-{index}"
     room.mkdir()
@@ -167,7 +171,7 @@ async def start(plan: Plan, index: int, directory: Path) -> Child:
     what = ["--file", str(plan.file)] if index == 0 else ["--out", str(room / plan.file.name)]
     with log.open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "pea2pea", "node", *what),
+            *(sys.executable, "-m", "pea2pea", "node", *what, *security.arguments()),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,

@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TextIO, TypeVar
@@ -16,6 +16,7 @@ from pea2pea import Addr, Config
 
 from . import store
 from .link import Link, wanted
+from .security import Channel, Security
 from .show import Show, size
 from .store import PartialStore, Store, Tick
 from .swarm import Asker, Swarm, end
@@ -36,6 +37,7 @@ class Limits:
     stall: float | None = None
     #: Seconds without a new chunk after which a fetch fails.
     give_up: float = 60.0
+    security: Security = field(default_factory=Security)
 
     def config(self, *, listen: bool = True) -> Config:
         """Return the node's settings. Raises ``ConfigError``."""
@@ -54,9 +56,10 @@ class StoppedError(Exception):
 async def share(path: Path, limits: Limits, show: Show, out: TextIO) -> None:
     """Offer ``path``, print its link, and serve until cancelled. Raises what makes that impossible."""
     config = limits.config()
+    channel = open_channel(limits, show)
     show.begin("hashing", store.size_of(path))
     with closing(await in_thread(partial(store.share, path), show.at)) as whole:
-        async with Swarm(whole, config, note=show.say, patience=limits.stall) as swarm:
+        async with Swarm(whole, config, note=show.say, patience=limits.stall, channel=channel) as swarm:
             print(link_to(swarm), file=out, flush=True)
             show.begin("served", None)
             async with showing(swarm, show):
@@ -79,13 +82,14 @@ async def get(
     """
     links = [Link.parse(text) for text in sources]
     root, addrs, config = wanted(links), [link.addr for link in links], limits.config()
-    async with Asker(limits.config(listen=False)) as asker:
+    channel = open_channel(limits, show)
+    async with Asker(limits.config(listen=False), channel) as asker:
         target = await asker.ask_all(addrs, root)
     if root is None:
         show.say(f"no link was given: trusting the first root that was told, {target.root.hex()}")
     show.begin("checking", target.size)
     with closing(await in_thread(partial(store.resume, path, target, force=force), show.at)) as chunks:
-        async with Swarm(chunks, config, note=show.say, patience=limits.stall) as swarm:
+        async with Swarm(chunks, config, note=show.say, patience=limits.stall, channel=channel) as swarm:
             show.say(f"offering what is here at {link_to(swarm)}")
             if isinstance(chunks, PartialStore):
                 await fetch(swarm, chunks, addrs, limits, show, force=force)
@@ -94,6 +98,14 @@ async def get(
                 show.begin("served", None)
                 async with showing(swarm, show):
                     await swarm.failed()
+
+
+def open_channel(limits: Limits, show: Show) -> Channel:
+    """Return what secures connections, and tell what others have to know of it."""
+    channel = limits.security.open()
+    if channel.told:
+        show.say(channel.told)
+    return channel
 
 
 async def fetch(

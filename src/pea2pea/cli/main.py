@@ -26,6 +26,7 @@ from .child import run_node
 from .demo import Plan, demo
 from .errors import explain
 from .jobs import Limits, get, share
+from .security import Security
 from .show import Show, make_show
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -104,6 +105,7 @@ def _add_share(commands: Commands) -> None:
     command = _add_command(commands, "share", _share, "stopped", help="offer a file, and print the link to it")
     command.add_argument("file", type=Path, metavar="FILE")
     _add_limits(command)
+    _add_security(command)
 
 
 def _add_get(commands: Commands) -> None:
@@ -114,6 +116,7 @@ def _add_get(commands: Commands) -> None:
     command.add_argument("--force", action="store_true", help="replace what is there under that name")
     command.add_argument("--stay", action="store_true", help="go on offering it when it is complete")
     _add_limits(command)
+    _add_security(command)
 
 
 def _add_limits(command: argparse.ArgumentParser) -> None:
@@ -128,6 +131,20 @@ def _add_limits(command: argparse.ArgumentParser) -> None:
     command.add_argument("--give-up", type=_seconds, default=usual.give_up, metavar="SECONDS", help=give_up)
 
 
+def _add_security(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("security")
+    group.add_argument("--noise", action="store_true", help="encrypt by Noise: peers are known by their public keys")
+    group.add_argument("--tls", action="store_true", help="encrypt by TLS 1.3: peers are known by their certificates")
+    key = "the private key; with --noise made if there is none (default: another one each time)"
+    group.add_argument("--key", type=Path, metavar="FILE", help=key)
+    allow = "a peer that is let in, by its public key or its id; may be repeated (default: all)"
+    group.add_argument("--allow", action="append", default=[], metavar="HEX", help=allow)
+    cert = "with --tls, this node's certificate and, without --key, its key; made if there is none"
+    group.add_argument("--cert", type=Path, metavar="FILE", help=cert)
+    trusted = "with --tls, certificates that are trusted; may be repeated (default: this node's own)"
+    group.add_argument("--ca", type=Path, action="append", default=[], metavar="FILE", help=trusted)
+
+
 def _add_demo(commands: Commands) -> None:
     command = _add_command(commands, "demo", _demo, "stopped", help="see a file spread through nodes on this machine")
     file = "what to spread (default: the executable of the Python that runs this)"
@@ -139,6 +156,9 @@ def _add_demo(commands: Commands) -> None:
     command.add_argument("--width", type=int, metavar="N", help="of a grid (default: as square as it gets)")
     command.add_argument("--degree", type=int, metavar="N", help="connections of each, at random (default: 3)")
     command.add_argument("--seed", type=int, metavar="N", help="which random shape (default: another each time)")
+    secured = command.add_mutually_exclusive_group()
+    secured.add_argument("--noise", action="store_true", help="encrypt by Noise; every node knows the others' keys")
+    secured.add_argument("--tls", action="store_true", help="encrypt by TLS; an authority signs for every node")
     limit = "seconds it may take (default: %(default)g)"
     command.add_argument("--timeout", type=_seconds, default=120.0, metavar="SECONDS", help=limit)
 
@@ -148,6 +168,7 @@ def _add_node(commands: Commands) -> None:
     which = command.add_mutually_exclusive_group(required=True)
     which.add_argument("--file", type=Path)
     which.add_argument("--out", type=Path)
+    _add_security(command)
 
 
 async def _share(args: argparse.Namespace, show: Show) -> int:
@@ -167,24 +188,35 @@ async def _demo(args: argparse.Namespace, show: Show) -> int:
 
 async def _node(args: argparse.Namespace, show: Show) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal; the demo ends its nodes itself
-    return await run_node(0, lambda event: print(json.dumps(event), flush=True), file=args.file, out=args.out)
+    security = Security.of(args)
+
+    def tell(event: dict[str, Any]) -> None:
+        print(json.dumps(event), flush=True)
+
+    return await run_node(0, tell, file=args.file, out=args.out, security=security)
 
 
 def plan_of(args: argparse.Namespace) -> Plan:
     """Return the demonstration that is asked for. Raises :class:`CliError` for what another shape would need."""
     shape, nodes = Topology(args.topology), args.nodes
-    plan = Plan(file=args.file, nodes=nodes, topology=shape, timeout=args.timeout)
+    usual: dict[str, Any] = {"timeout": args.timeout, "noise": args.noise, "tls": args.tls}
     options: dict[str, int | None] = {"width": args.width, "degree": args.degree, "seed": args.seed}
     if shape is Topology.GRID and nodes > 0:
         width = options["width"] = args.width or max(n for n in range(1, math.isqrt(nodes) + 1) if nodes % n == 0)
         options["height"] = max(1, nodes // max(1, width))
     if shape is Topology.RANDOM and args.degree is None:
         options["degree"] = max(1, min(3, nodes - 1))
-    return Plan(file=plan.file, nodes=nodes, topology=shape, timeout=plan.timeout, **options)
+    return Plan(file=args.file, nodes=nodes, topology=shape, **usual, **options)
 
 
 def _limits(args: argparse.Namespace) -> Limits:
-    return Limits(listen=args.listen, max_peers=args.max_peers, stall=args.stall, give_up=args.give_up)
+    return Limits(
+        listen=args.listen,
+        max_peers=args.max_peers,
+        stall=args.stall,
+        give_up=args.give_up,
+        security=Security.of(args),
+    )
 
 
 def _seconds(text: str) -> float:

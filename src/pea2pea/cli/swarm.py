@@ -25,7 +25,9 @@ from pea2pea import (
     Addr,
     Config,
     ConnectError,
+    Decoder,
     DisconnectReason,
+    Encoder,
     Handshake,
     Node,
     OnConnect,
@@ -37,9 +39,10 @@ from pea2pea import (
 
 from .errors import CliError, FileChangedError, PeerFaultError, ProofError, WrongFileError, why_unreachable
 from .plan import Plan
+from .security import Channel, Seal
 from .store import PartialStore, Store
 from .tree import Target, leaf_hash
-from .wire import HELLO_SIZE, MAX_GOT, Bitmap, Chunk, Got, Hello, Message, Refuse, Request, Wire
+from .wire import MAX_GOT, Bitmap, Chunk, Got, Hello, Message, Refuse, Request, Wire
 
 #: How much is asked of one peer ahead of its answers: what a fast connection holds between two turns.
 WINDOW_BYTES = 4 * 1024 * 1024
@@ -73,6 +76,7 @@ class Exchange:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     lied: bool = False
+    seal: Seal = field(default_factory=Seal)
     delivered: int = 0
     served: int = 0
 
@@ -88,9 +92,14 @@ class Exchange:
 class Asker(Node, Handshake):
     """A node that only asks what another one shares."""
 
+    def __init__(self, config: Config, channel: Channel | None = None, **options: Any) -> None:
+        self._channel = channel or Channel()
+        super().__init__(config, **{**self._channel.options, **options})
+
     async def handshake(self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Target:
         """Return what the other side shares. Raises :class:`PeerFaultError` where it shares nothing."""
-        hello = await greet(Hello(None), reader, writer)
+        seal = await self._channel.secure(peer, reader, writer)
+        hello = await greet(Hello(None), reader, writer, seal)
         if hello.target is None:
             raise PeerFaultError("the other side shares nothing")
         return hello.target
@@ -145,9 +154,11 @@ class Swarm(Node, Handshake, Reading[Message], Writing[Message], OnConnect, OnDi
         *,
         patience: float | None = None,
         note: Callable[[str], None] = lambda line: None,
+        channel: Channel | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(config, **options)
+        self._channel = channel or Channel()
+        super().__init__(config, **{**self._channel.options, **options})
         self.store = store
         self.target = store.target
         self.served = 0
@@ -210,22 +221,27 @@ class Swarm(Node, Handshake, Reading[Message], Writing[Message], OnConnect, OnDi
         """Exchange hellos; ``None`` for one who only asks. Raises :class:`WrongFileError` for another file."""
         if peer.inbound and self._lies.get(peer.addr.host, 0) >= MAX_LIES:
             raise PeerFaultError(f"{peer.addr.host} has lied before")
-        hello = await greet(Hello(self.target), reader, writer)
+        seal = await self._channel.secure(peer, reader, writer)
+        hello = await greet(Hello(self.target), reader, writer, seal)
         if hello.target is None:
             return None
         if hello.target != self.target:
             if peer.inbound:  # who dialled is to read our hello, and to hang up: a reset could overtake it
                 await reader.read()
             raise WrongFileError(f"another file: its root is {hello.target.root.hex()}")
-        return Exchange(peer)
+        return Exchange(peer, seal=seal)
 
-    def decoder(self, peer: Peer) -> Wire:
+    def decoder(self, peer: Peer) -> Decoder[Message]:
         """Return the codec."""
-        return Wire(self.target)
+        return self._seal(peer).decoder(Wire(self.target))
 
-    def encoder(self, peer: Peer) -> Wire:
+    def encoder(self, peer: Peer) -> Encoder[Message]:
         """Return the codec."""
-        return Wire(self.target)
+        return self._seal(peer).encoder(Wire(self.target))
+
+    def _seal(self, peer: Peer) -> Seal:
+        exchange: Exchange | None = peer.session
+        return exchange.seal if exchange is not None else Seal()  # who only asks says no more
 
     async def on_connect(self, peer: Peer) -> None:
         """Be the one writer to ``peer`` for as long as it is connected."""
@@ -442,14 +458,17 @@ class Swarm(Node, Handshake, Reading[Message], Writing[Message], OnConnect, OnDi
         return asyncio.get_running_loop().time()
 
 
-async def greet(hello: Hello, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Hello:
+async def greet(
+    hello: Hello, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seal: Seal | None = None
+) -> Hello:
     """Send ``hello`` and return that of the other side.
 
     Raises :class:`PeerFaultError` where it sends something else.
     """
-    writer.write(hello.encode())
+    seal = seal or Seal()
+    writer.write(seal.seal(hello))
     await writer.drain()
-    return Hello.decode(await reader.readexactly(HELLO_SIZE))
+    return await seal.read(reader)
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
