@@ -6,9 +6,10 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node_support import CALLER, OPEN, address
@@ -29,7 +30,11 @@ from pea2pea import (
 from pea2pea.errors import SelfConnectError
 from pea2pea.identity import DuplicateError, OnePerPeer
 from pea2pea.network import Network
+from pea2pea.noise import KeyPair, NoiseConfig, NoiseHandshake, NoiseSession
+from pea2pea.tls import TlsIdentity, TlsSession
+from pea2pea.tls.certificates import Identity
 from support import Recorder, turns
+from tls_support import Networks, issued
 
 DELAYS = st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.3]), min_size=4, max_size=4)
 
@@ -43,7 +48,6 @@ class Named(OnePerPeer, Handshake, Reading[bytes], Writing[bytes]):
         self.delays: list[float] = []
         self.left: Recorder[DisconnectReason] = Recorder()
         self.came: Recorder[Peer] = Recorder()
-        self.most = 0
 
     @property
     def own_identity(self) -> bytes:
@@ -78,6 +82,8 @@ class Named(OnePerPeer, Handshake, Reading[bytes], Writing[bytes]):
 
     async def on_disconnect(self, peer: Peer, reason: DisconnectReason) -> None:
         await super().on_disconnect(peer, reason)
+        if isinstance(reason.exception, DuplicateError):
+            assert self.peer_of(self.identity_of(peer)) not in (None, peer), "the last one was ended"
         self.left.add(reason)
 
 
@@ -95,6 +101,7 @@ async def nodes(*made: Named) -> AsyncIterator[None]:
         yield
 
 
+@settings(max_examples=300)
 @given(DELAYS, DELAYS, st.sampled_from([0.0, 0.05, 0.2, 0.5]), st.booleans())
 async def test_simultaneous_dials_leave_one_connection(
     ours: list[float], theirs: list[float], later: float, swapped: bool
@@ -209,3 +216,84 @@ async def test_closing_leaves_no_timer(memory: MemoryNetwork) -> None:
             await turns()
             assert node._settling
         assert not node._settling and not node._known
+
+
+class Known(OnePerPeer, Reading[bytes], Writing[bytes]):
+    """What the two below have in common."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(OPEN, network=network)
+        self.left: Recorder[DisconnectReason] = Recorder()
+
+    async def process_message(self, peer: Peer, message: bytes) -> None:
+        await self.send(peer, message)
+
+    async def on_disconnect(self, peer: Peer, reason: DisconnectReason) -> None:
+        await super().on_disconnect(peer, reason)
+        self.left.add(reason)
+
+
+class Keyed(NoiseHandshake, Known):
+    """Known by its Noise key."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        self.key = KeyPair.generate()
+
+    def noise(self, peer: Peer) -> NoiseConfig:
+        return NoiseConfig(static_key=self.key)
+
+    @property
+    def own_identity(self) -> bytes:
+        return self.key.public
+
+    def identity_of(self, peer: Peer) -> bytes:
+        return bytes(peer.session.remote_static)
+
+    def decoder(self, peer: Peer) -> Decoder[bytes]:
+        session: NoiseSession = peer.session
+        return session.decoder(LengthDelimited())
+
+    def encoder(self, peer: Peer) -> Encoder[bytes]:
+        session: NoiseSession = peer.session
+        return session.encoder(LengthDelimited())
+
+
+class Certified(TlsIdentity, Known):
+    """Known by the key in its certificate."""
+
+    def __init__(self, identity: Identity, network: Network) -> None:
+        super().__init__(network)
+        self.identity = identity
+
+    @property
+    def own_identity(self) -> bytes:
+        return self.identity.node_id.encode()
+
+    def identity_of(self, peer: Peer) -> bytes:
+        session: TlsSession = peer.session
+        return str(session.node_id).encode()
+
+    def decoder(self, peer: Peer) -> Decoder[bytes]:
+        return LengthDelimited()
+
+    def encoder(self, peer: Peer) -> Encoder[bytes]:
+        return LengthDelimited()
+
+
+async def dial_each_other(one: Known, other: Known) -> None:
+    async with one, other:
+        await asyncio.gather(one.connect(address(other)), other.connect(address(one)))
+        await asyncio.gather(one.left.count(1), other.left.count(1))
+        for node, them in ((one, other), (other, one)):
+            assert len(node.connections_of(them.own_identity)) == 1
+
+
+async def test_with_the_keys_of_noise(net: Network) -> None:
+    await dial_each_other(Keyed(net), Keyed(net))
+
+
+async def test_with_the_certificates_of_tls(net: Network, tmp_path: Path) -> None:
+    networks = Networks(tmp_path, net)
+    ann, bob = issued(name="ann"), issued(name="bob")
+    await dial_each_other(Certified(ann, networks(ann)), Certified(bob, networks(bob)))

@@ -132,6 +132,30 @@ async def test_a_handshake_altered_anywhere_fails(memory: MemoryNetwork, inbound
     assert called.num_connecting == called.num_connected == 0
 
 
+@SLOW_TO_TEST
+@pytest.mark.usefixtures("quick_certificates")
+@pytest.mark.parametrize("inbound", [False, True], ids=["dialler", "listener"])
+async def test_a_tls_handshake_altered_anywhere_fails_or_harms_nobody(memory: MemoryNetwork, inbound: bool) -> None:
+    """A few bits mean nothing, such as the version of the first record; whoever gets in is who it should be."""
+    size = await size_of_handshake(memory, TlsHost, inbound=inbound)
+    bends: list[object] = [None]
+    bad = bending(TlsHost, bends, inbound=inbound)
+    unharmed = []
+    async with bad(CALLER, memory, ANN) as caller, bad(OPEN, memory, BOB) as called:
+        for place in range(0, size, 3):
+            bends.append(flip_at(place))
+            try:
+                peer = await caller.connect(called.multiaddrs[0].addr)
+            except HandshakeError as error:
+                assert isinstance(error.__cause__, Pea2PeaError | ConnectionError | TimeoutError), place
+                continue
+            unharmed.append(place)
+            assert caller.remote_id(peer) == BOB.peer_id
+            await caller.disconnect(peer)
+    assert len(unharmed) < 12, unharmed
+    assert called.num_connecting == called.num_connected == 0
+
+
 async def test_oversized_lengths_are_refused_before_anything_is_kept(memory: MemoryNetwork) -> None:
     async with NoiseHost(OPEN, memory) as called:
         for hello in (b"\xff\xff\xff\xff", encode_message(HEADER) + b"\x81\x08", encode_message(HEADER) * 2):
