@@ -11,8 +11,7 @@ import itertools
 import logging
 import warnings
 from collections.abc import Coroutine, MutableMapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Self, cast
 
 from .addr import Addr, AddrLike
 from .admission import Admission
@@ -40,11 +39,6 @@ from .outbox import Outbox
 from .peer import Peer, Registry
 from .protocols import PROTOCOLS, Handshake, OnConnect, OnDisconnect, Protocol, Reading, Writing, check_settings
 from .stats import Heuristics, Stats
-
-if TYPE_CHECKING:
-    Log = logging.LoggerAdapter[logging.Logger]
-else:
-    Log = logging.LoggerAdapter
 
 logger = logging.getLogger("pea2pea")
 
@@ -363,10 +357,9 @@ class Node(Registry):
         peer._slot.settle()
         link.open(inbox, outbox)
         if OnConnect in self._enabled:
-            greeting = self._greet(peer)
             # One that may be cancelled is seen off with its peer; another is waited for, however long it takes.
-            abortable = cast(OnConnect, self).on_connect_abortable
-            peer._greeting = self._loop.create_task(greeting) if abortable else self._spawn(greeting)
+            start = self._start if cast(OnConnect, self).on_connect_abortable else self._spawn
+            peer._greeting = start(self._greet(peer))
 
     async def _greet(self, peer: Peer) -> None:
         try:
@@ -388,10 +381,9 @@ class Node(Registry):
             return False
         self._check_loop()
         leaving = self._leave(peer, DisconnectReason(Origin.USER))
-        if leaving is None:
-            return False
-        await asyncio.shield(leaving)
-        return True
+        if leaving is not None:
+            await asyncio.shield(leaving)
+        return leaving is not None
 
     def _leave(self, peer: Peer, reason: DisconnectReason) -> asyncio.Task[None] | None:
         """Start to tear a connection down, unless someone did before. Nobody else does."""
@@ -408,8 +400,7 @@ class Node(Registry):
         try:
             await self._end_hooks(peer, caller, deadline)
             if OnDisconnect in peer._protocols:
-                goodbye = self._loop.create_task(self._say_goodbye(peer, reason))
-                await self._see_off(peer, goodbye, deadline)
+                await self._see_off(peer, self._start(self._say_goodbye(peer, reason)), deadline)
             if reason.origin is not Origin.WRITING:
                 await peer._link.drain(deadline)
             await peer._link.close(deadline)
@@ -510,8 +501,12 @@ class Node(Registry):
                 " or start asyncio.create_task(node.aclose()) without awaiting it"
             )
 
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        # Not by the loop's factory: an eager one would run a hook before anybody knows that its task is one.
+        return asyncio.Task(work, loop=self._loop)
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = self._loop.create_task(work)
+        task = self._start(work)
         self._tasks.add(task)
         task.add_done_callback(self._task_ended)
         return task
@@ -538,13 +533,11 @@ class _Setup:
         self._node._setups.add(self)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: Any) -> None:
         self._node._setups.discard(self)
         self._node._fewer.set()
         try:
-            await self._scope.__aexit__(kind, exc, trace)
+            await self._scope.__aexit__(*exc_info)
         except TimeoutError as expired:
             raise self._missed() from expired
 
@@ -575,7 +568,7 @@ class _Setup:
         return DialError(f"{self._addr}: no connection within connect_timeout")
 
 
-class _Log(Log):
+class _Log(logging.LoggerAdapter[logging.Logger]):
     """Puts the node's name in front of every line."""
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
