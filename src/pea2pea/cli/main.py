@@ -199,14 +199,14 @@ async def _node(args: argparse.Namespace, show: Show) -> int:
 def plan_of(args: argparse.Namespace) -> Plan:
     """Return the demonstration that is asked for. Raises :class:`CliError` for what another shape would need."""
     shape, nodes = Topology(args.topology), args.nodes
-    usual: dict[str, Any] = {"timeout": args.timeout, "noise": args.noise, "tls": args.tls}
-    options: dict[str, int | None] = {"width": args.width, "degree": args.degree, "seed": args.seed}
+    options: dict[str, Any] = {"width": args.width, "degree": args.degree, "seed": args.seed}
+    options |= {"timeout": args.timeout, "noise": args.noise, "tls": args.tls}
     if shape is Topology.GRID and nodes > 0:
         width = options["width"] = args.width or max(n for n in range(1, math.isqrt(nodes) + 1) if nodes % n == 0)
         options["height"] = max(1, nodes // max(1, width))
     if shape is Topology.RANDOM and args.degree is None:
         options["degree"] = max(1, min(3, nodes - 1))
-    return Plan(file=args.file, nodes=nodes, topology=shape, **usual, **options)
+    return Plan(file=args.file, nodes=nodes, topology=shape, **options)
 
 
 def _limits(args: argparse.Namespace) -> Limits:
