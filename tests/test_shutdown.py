@@ -447,6 +447,13 @@ async def test_closing_in_a_hook_raises_also_where_it_disconnected_its_peer(memo
         assert now() == 0.0
 
 
+@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="came with Python 3.12")
+@pytest.mark.parametrize("hook", ["handshake", "on_connect", "process_message", "on_disconnect"])
+async def test_closing_in_a_hook_raises_also_where_tasks_start_eagerly(memory: MemoryNetwork, hook: str) -> None:
+    asyncio.get_running_loop().set_task_factory(getattr(asyncio, "eager_task_factory", None))
+    await test_closing_in_a_hook_raises_and_says_what_to_do(memory, hook, inbound=True)
+
+
 async def test_leaving_the_block_in_a_hook_is_closing_too(memory: MemoryNetwork) -> None:
     class Nested(Node, OnConnect):
         refused = False
