@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -530,6 +531,49 @@ async def test_an_encoder_of_its_own_is_used_for_each_peer(net: Network) -> None
         for end, encoder in zip(ends, made.items, strict=True):
             expected = frame(b"for " + str(id(encoder)).encode())
             assert await end.until_data(len(expected)) == expected
+            await end.aclose()
+
+
+async def test_an_encoder_that_cannot_be_hashed_is_used_for_its_peer_alone(net: Network) -> None:
+    @dataclass(frozen=True)
+    class Optioned(Encoder[bytes]):
+        options: dict[str, str] = field(default_factory=dict)
+
+        def encode(self, messages: Sequence[bytes]) -> Sequence[Buffer]:
+            return LengthDelimited().encode(messages)
+
+    class Options(Witness):
+        def encoder(self, peer: Peer) -> Encoder[bytes]:
+            return Optioned()
+
+    node = Options(OPEN, net)
+    ends = [StreamEndpoint(keep_open=True) for _ in range(2)]
+    async with node:
+        for n, end in enumerate(ends, 1):
+            await join("listener", net, node, end)
+            await node.met.count(n)
+        assert node.broadcast(b"news") == {}
+        for end in ends:
+            assert await end.until_data(8) == frame(b"news")
+            await end.aclose()
+
+
+async def test_who_is_named_twice_gets_a_broadcast_once(net: Network) -> None:
+    class Single(OneForAll):
+        write_queue_depth = 1
+
+    node = Single(net)
+    ends = [StreamEndpoint(keep_open=True) for _ in range(2)]
+    async with node:
+        for n, end in enumerate(ends, 1):
+            await join("listener", net, node, end)
+            await node.met.count(n)
+        first, second = node.met.items
+        assert node.broadcast(b"news", [first, first, second]) == {}
+        for end, peer in zip(ends, (first, second), strict=True):
+            await node.flush(peer)
+            assert await end.until_data(8) == frame(b"news")
+            assert peer.stats.messages_sent == 1
             await end.aclose()
 
 

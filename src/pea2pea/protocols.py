@@ -115,14 +115,14 @@ class Writing(Registry, ABC, Generic[Out]):
         await outbox.flushed()
 
     def broadcast(self, message: Out, peers: Iterable[Peer] | None = None) -> dict[Peer, Pea2PeaError]:
-        """Queue a message for every peer (or for ``peers``), and return the error of each that it was not queued for.
+        """Queue a message for every peer, or once for each of ``peers``, and return the error of each that lacks it.
 
         Waits for nobody: a peer without room is among the errors. Encodes once for all peers whose
         encoders are equal; where that raises, it is their error, and ends no connection.
         """
         errors: dict[Peer, Pea2PeaError] = {}
         groups: defaultdict[Hashable, list[Peer]] = defaultdict(list)
-        for peer in self.peers if peers is None else peers:
+        for peer in self.peers if peers is None else dict.fromkeys(peers):
             outbox = peer._link.outbox
             if len(outbox.queue) >= outbox.room:
                 errors[peer] = outbox.refusal()
@@ -188,7 +188,11 @@ def check_settings(node: object) -> None:
 
 def _key(encoder: Encoder[Any]) -> Hashable:
     """What equal encoders share; one that cannot be hashed shares with none."""
-    return encoder if isinstance(encoder, Hashable) else id(encoder)
+    try:
+        hash(encoder)  # the type does not tell: what is frozen may hold what is not
+    except TypeError:
+        return id(encoder)
+    return encoder
 
 
 def _put_encoded(group: list[Peer], message: Any) -> dict[Peer, Pea2PeaError]:
