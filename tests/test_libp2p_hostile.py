@@ -6,10 +6,14 @@ That nothing is left behind, no task and no descriptor, is what every test here 
 from __future__ import annotations
 
 import asyncio
+import datetime
 import tracemalloc
 from typing import cast
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from libp2p_support import (
     ANN,
@@ -28,8 +32,8 @@ from libp2p_support import (
 )
 from node_support import CALLER, OPEN
 from pea2pea import Addr, Config, HandshakeError, MemoryNetwork, Origin, Pea2PeaError, Peer
-from pea2pea.errors import FrameTooLargeError
-from pea2pea.libp2p import Connection, Host, PeerIdentityError, YamuxError
+from pea2pea.errors import DecodeError, FrameTooLargeError
+from pea2pea.libp2p import Connection, Host, PeerIdentityError, StreamResetError, YamuxError
 from pea2pea.libp2p import tls as tls_module
 from pea2pea.libp2p.errors import (
     ChannelError,
@@ -210,6 +214,72 @@ def test_a_certificate_that_proves_nothing_is_refused() -> None:
     for wrong in (*wrong_ones, extension):
         with pytest.raises(PeerIdentityError):
             check_certificate(make_certificate(ANN, wrong)[0])
+
+
+def certificate(
+    *, days: tuple[int, int] = (-1, 1), extension: x509.ExtensionType | None = None, sign: bool = True
+) -> x509.Certificate:
+    """One as a peer might make it, otherwise than it should."""
+    key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    now = datetime.datetime.now(datetime.UTC)
+    name = x509.Name([])
+    first, last = (now + datetime.timedelta(days=number) for number in days)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, first, last)
+    if extension is not None:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(key if sign else other, hashes.SHA256())
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (certificate(days=(-2, -1)), "expired"),
+        (certificate(days=(1, 2)), "not valid yet"),
+        (certificate(sign=False), "did not sign itself"),
+        (certificate(), "without libp2p's"),
+        (certificate(extension=x509.BasicConstraints(ca=False, path_length=None)), "without libp2p's"),
+    ],
+)
+def test_a_certificate_is_refused_and_said_why(bad: x509.Certificate, why: str) -> None:
+    with pytest.raises(PeerIdentityError, match=why):
+        check_certificate(bad)
+
+
+@pytest.mark.parametrize(
+    ("name", "garbage"),
+    [
+        ("tls", b"\x17\x03\x03\x00\x20" + bytes(32)),
+        ("tls", b"\xff" * 70_000),
+        ("noise", b"\x00\x20" + bytes(32)),
+        ("noise", b"\xff" * 70_000),
+        ("noise", b"\0\0"),
+    ],
+    ids=["tls record", "no tls record", "noise message", "large noise message", "no noise message"],
+)
+async def test_bytes_from_a_third_end_the_connection(memory: MemoryNetwork, name: str, garbage: bytes) -> None:
+    async with pair(memory, KINDS[name]) as (caller, called, there, _):
+        assert await caller.ping(there) >= 0
+        there._link.transport.write(garbage)
+        (reason,) = await called.left.count(1)
+        assert isinstance(reason.exception, DecodeError)
+
+
+@pytest.mark.parametrize("name", KINDS)
+async def test_a_connection_that_is_cut_fails_its_streams(memory: MemoryNetwork, name: str) -> None:
+    async with pair(memory, KINDS[name]) as (caller, called, there, here):
+        stream = await caller.open_stream(there, ECHO)
+        here._link.transport.abort()
+        with pytest.raises(StreamResetError):
+            await stream.read(1)
+        await asyncio.gather(caller.left.count(1), called.left.count(1))
+
+
+async def test_a_frame_that_is_none_over_tls(memory: MemoryNetwork) -> None:
+    async with pair(memory, TlsHost) as (caller, called, there, _):
+        await caller.send(there, Frame(PING, SYN, 0, 1))
+        await caller.send(there, Frame(9, 0, 0, 0))
+        (reason,) = await called.left.count(1)
+        assert isinstance(reason.exception, MalformedFrameError)
 
 
 @pytest.mark.parametrize("liar", ["dialler", "listener"])

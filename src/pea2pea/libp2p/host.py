@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
@@ -11,7 +12,7 @@ from typing import ClassVar, Final
 
 from ..codec import Decoder, Encoder
 from ..config import Config
-from ..errors import DecodeError, NotConnectedError, UsageError
+from ..errors import DecodeError, NotConnectedError, SendError, UsageError
 from ..identity import OnePerPeer
 from ..lifecycle import DisconnectReason, Origin
 from ..network import Network
@@ -220,13 +221,12 @@ class Host(OnePerPeer, Handshake, Reading[Frame], Writing[Frame]):
         """Say goodbye, and end the streams."""
         await super().on_disconnect(peer, reason)
         connection = _connection(peer)
-        try:
-            if reason.origin is not Origin.WRITING:
-                broken = isinstance(reason.exception, DecodeError)
+        if reason.origin is not Origin.WRITING:
+            broken = isinstance(reason.exception, DecodeError)
+            with contextlib.suppress(SendError):  # the connection may be gone, or have no room for a goodbye
                 for frame in connection.farewell(PROTOCOL_ERROR if broken else NORMAL):
                     self.send_nowait(peer, frame)
-        finally:
-            await connection.aclose()
+        await connection.aclose()
 
     # -- serving ---------------------------------------------------------------------------
 

@@ -248,7 +248,10 @@ class TlsEncoder(Encoder[Message], Generic[Message]):
         plaintext = b"".join(self._inner.encode(messages))
         buffers = []
         for start in range(0, len(plaintext), PORTION):
-            self._connection.sendall(plaintext[start : start + PORTION])
+            try:
+                self._connection.sendall(plaintext[start : start + PORTION])
+            except SSL.Error as error:  # it is over since something came that does not decrypt
+                raise _failure(error) from error
             buffers.append(_output(self._connection))
         return buffers
 
