@@ -421,3 +421,14 @@ def test_a_subclass_that_would_replace_a_part_of_the_node_is_refused() -> None:
 
         class Mine(Node):
             def _leave(self) -> None: ...  # type: ignore[override]
+
+
+async def test_so_is_an_attribute_that_has_replaced_one() -> None:
+    class Mine(Node):
+        def __init__(self) -> None:
+            super().__init__()
+            self._leave = 0  # type: ignore[method-assign, assignment]
+
+    with pytest.raises(TypeError, match=r"Mine\._leave has replaced a part of Node"):
+        async with Mine():
+            pass

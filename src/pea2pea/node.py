@@ -329,7 +329,7 @@ class Node(Registry):
 
     async def _shake_hands(self, peer: Peer, setup: _Setup) -> None:
         node = cast(Handshake, self)
-        setup.begin_handshake(node.handshake_timeout)
+        setup.begin_handshake(peer._link, node.handshake_timeout)
         try:
             peer.session = await peer._link.shake_hands(
                 lambda reader, writer: node.handshake(peer, reader, writer),
@@ -481,11 +481,16 @@ class Node(Registry):
     def _run(self) -> None:
         """Bind a new node to the running loop; refuse a closed one."""
         if self._state is NodeState.NEW:
+            self._check_names()
             self._loop = asyncio.get_running_loop()
             self._state = move(self._state, NodeState.RUNNING)
         elif self._state is not NodeState.RUNNING:
             raise NodeClosedError(f"the node is {self._state.value}")
         self._check_loop()
+
+    def _check_names(self) -> None:
+        for name in vars(self).keys() & vars(Node).keys():
+            raise TypeError(f"{type(self).__name__}.{name} has replaced a part of Node: choose another name")
 
     def _check_loop(self) -> None:
         if asyncio.get_running_loop() is not self._loop:
@@ -526,7 +531,8 @@ class _Setup:
         self._addr = addr
         self.task = asyncio.current_task()
         self._scope = asyncio.timeout(node.config.connect_timeout)
-        self._shaking_hands = False
+        # Runs while hands are shaken.
+        self._last_chance: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         await self._scope.__aenter__()
@@ -536,17 +542,21 @@ class _Setup:
     async def __aexit__(self, *exc_info: Any) -> None:
         self._node._setups.discard(self)
         self._node._fewer.set()
+        if self._last_chance is not None:
+            self._last_chance.cancel()
         try:
             await self._scope.__aexit__(*exc_info)
         except TimeoutError as expired:
             raise self._missed() from expired
 
-    def begin_handshake(self, seconds: float) -> None:
+    def begin_handshake(self, link: Link, seconds: float) -> None:
         """The connection stands; from here on the handshake's own time counts."""
         if self._node._state is not NodeState.RUNNING:
             raise NodeClosedError("the node was closed meanwhile")
-        self._shaking_hands = True
-        self._scope.reschedule(self._node._loop.time() + seconds)
+        when = self._node._loop.time() + seconds
+        self._scope.reschedule(when)
+        # A hook that closes its writer and waits until that is closed waits for a peer that need never read.
+        self._last_chance = self._node._loop.call_at(when + LAST_CHANCE, link.abort)
 
     def end_handshake(self) -> None:
         """Refuse what was returned too late, by a hook that swallowed its cancellation or kept the loop busy."""
@@ -562,7 +572,7 @@ class _Setup:
     def _missed(self) -> Exception:
         if self._node._state is not NodeState.RUNNING:
             return NodeClosedError("the node was closed meanwhile")
-        if self._shaking_hands:
+        if self._last_chance is not None:
             self._node.heuristics.handshake_timeouts += 1
             return HandshakeError(f"{self._addr}: no handshake within handshake_timeout")
         return DialError(f"{self._addr}: no connection within connect_timeout")
