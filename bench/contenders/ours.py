@@ -107,19 +107,19 @@ class Pinger(Both):
         self._message = job.message
         self._count = job.count
         self._until = job.until * 1e9
-        self._start = 0
+        self._began = 0
 
     def start(self, peer: Peer) -> None:
-        self._start = time.perf_counter_ns()
+        self._began = time.perf_counter_ns()
         self.send_nowait(peer, self._message)
 
     async def process_message(self, peer: Peer, message: bytes) -> None:
         now = time.perf_counter_ns()
-        self.times.append(now - self._start)
+        self.times.append(now - self._began)
         if now > self._until or len(self.times) >= self._count:
             self.over.set()
         else:
-            self._start = time.perf_counter_ns()
+            self._began = time.perf_counter_ns()
             self.send_nowait(peer, self._message)
 
 
