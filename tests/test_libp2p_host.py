@@ -328,6 +328,34 @@ async def test_the_end_of_a_connection_is_the_end_of_its_streams(net: Network, k
         assert called.connection(here).yamux.went_away == 0
 
 
+async def test_what_was_written_before_a_disconnect_arrives(memory: MemoryNetwork) -> None:
+    async with pair(memory) as (caller, called, there, _):
+        ours, theirs, _done = await served(caller, called, there)
+        reading = asyncio.create_task(theirs.read())
+        ours.write(bytes(100_000))
+        ours.close_write()
+        await caller.disconnect(there)
+        assert len(await reading) == 100_000
+
+
+async def test_nothing_follows_frames_that_were_lost(memory: MemoryNetwork) -> None:
+    async with pair(memory) as (caller, called, there, _):
+        ours, _theirs, done = await served(caller, called, there)
+        connection = caller.connection(there)
+
+        async def stuck(*frames: Frame) -> None:
+            await asyncio.Event().wait()
+
+        ours.write(b"lost")
+        sending = asyncio.create_task(connection._send(connection.yamux.take(100), stuck, stuck))
+        await turns()
+        sending.cancel()
+        await asyncio.wait({sending})
+        ours.write(b"behind")
+        assert [frame.kind for frame in connection.farewell(0)] == [GO_AWAY]
+        done.set()
+
+
 async def test_who_goes_away_takes_no_more_streams(memory: MemoryNetwork) -> None:
     async with pair(memory, NoiseHost, Attacker) as (caller, called, there, here):
         assert isinstance(called, Attacker)

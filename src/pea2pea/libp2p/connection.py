@@ -57,6 +57,8 @@ class Connection:
         self._deadline: Deadline | None = None
         self._asked = False
         self._ended = False
+        # Frames were taken, and not all of them sent.
+        self._torn = False
         self._failure: Exception | None = None
 
     @property
@@ -189,8 +191,10 @@ class Connection:
             self._deadline.close()
 
     async def _send(self, frames: Iterable[Frame], send: Send, flush: Flush) -> None:
+        self._torn = True
         for frame in frames:
             await send(frame)
+        self._torn = False
         for stream in list(self._streams.values()):
             stream._wake_writers()
             self._forget_if_over(stream._state)
@@ -213,7 +217,8 @@ class Connection:
     def farewell(self, reason: int) -> list[Frame]:
         """Return what is left to be sent when the connection ends by this side's will."""
         self.yamux.go_away(reason)
-        return self.yamux.take(OUTPUT)
+        # Where frames were lost on their way, what follows them would pass for what they carried.
+        return self.yamux.take(0 if self._torn else OUTPUT)
 
     async def aclose(self) -> None:
         """The connection is over: fail all streams and end what serves them."""
