@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from link_support import both_ways, facing, frame, join, linked, messages, numbered, reason_of
-from node_support import CALLER, OPEN, Witness, address, check_idle
+from link_support import MUCH, both_ways, facing, frame, join, linked, messages, numbered, reason_of
+from node_support import CALLER, OPEN, Witness, address, check_idle, settled
 from pea2pea import Config, Handshake, HandshakeError, Origin, Peer
 from pea2pea.codec import Decoder, Encoder
 from pea2pea.errors import UsageError
@@ -208,6 +208,31 @@ async def test_too_late_is_counted_and_refused(net: Network, way: str) -> None:
     assert node.heuristics.handshake_timeouts == 1
     assert not node.met.items
     assert not node.left.items
+
+
+@both_ways
+async def test_who_waits_for_its_goodbye_to_be_read_does_not_wait_for_ever(net: Network, way: str) -> None:
+    async def polite(peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            writer.write(bytes(MUCH))
+            await reader.readexactly(1)
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+    def deaf(transport: asyncio.Transport) -> None:
+        # Once connection_made is over: uvloop starts to read after it.
+        asyncio.get_running_loop().call_soon(transport.pause_reading)
+
+    node, end = Hasty(net, polite), StreamEndpoint(keep_open=True, on_made=deaf)
+    async with node:
+        with suppress(HandshakeError):
+            await join(way, net, node, end)
+        await node.order.has("handshake begins")
+        await settled(node)
+        assert len(end.data) < MUCH
+        await end.aclose()
+    assert node.heuristics.handshake_timeouts == 1
 
 
 @both_ways
