@@ -15,6 +15,7 @@ from node_support import CALLER, OPEN, Witness, address, check_idle, logged, set
 from pea2pea import (
     Config,
     ConfigError,
+    DisconnectReason,
     HandshakeError,
     LengthDelimited,
     NotConnectedError,
@@ -22,6 +23,7 @@ from pea2pea import (
     Peer,
 )
 from pea2pea.errors import DialError, UsageError
+from pea2pea.identity import DuplicateError, OnePerPeer
 from pea2pea.network import Network
 from pea2pea.tls import (
     AlpnError,
@@ -421,3 +423,40 @@ async def test_a_listener_needs_a_certificate(networks: Networks) -> None:
     with pytest.raises(ConfigError, match="certificate"):
         async with Secure(OPEN, networks(None)):
             pass
+
+
+class One(OnePerPeer, Secure):
+    """Knows its peers by their keys, and keeps one connection with each."""
+
+    own = ""
+
+    @property
+    def own_identity(self) -> bytes:
+        return bytes.fromhex(self.own)
+
+    def identity_of(self, peer: Peer) -> bytes:
+        return bytes.fromhex(peer.session.node_id)
+
+    async def on_connect(self, peer: Peer) -> None:
+        await OnePerPeer.on_connect(self, peer)
+        await Secure.on_connect(self, peer)
+
+    async def on_disconnect(self, peer: Peer, reason: DisconnectReason) -> None:
+        await OnePerPeer.on_disconnect(self, peer, reason)
+        await Secure.on_disconnect(self, peer, reason)
+
+
+async def test_one_connection_is_left_with_a_node_that_is_known_by_its_key(networks: Networks) -> None:
+    ann, bob = issued(name="ann"), issued(name="bob")
+    async with One(OPEN, network=networks(ann)) as left, One(OPEN, network=networks(bob)) as right:
+        left.own, right.own = ann.node_id, bob.node_id
+        await left.connect(address(right))
+        await right.met.count(1)
+        await right.connect(address(left))
+        for node in (left, right):
+            ((_, reason),) = await node.left.count(1)
+            assert reason.exception is None or isinstance(reason.exception, DuplicateError)
+        kept, other = left.peer_of(right.own_identity), right.peer_of(left.own_identity)
+        assert kept is not None and other is not None
+        await left.send(kept, b"still here")
+        assert (await right.got.count(1))[0] == (other, b"still here")
