@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from link_support import MUCH, both_ways, facing, frame, join, linked, messages, numbered, reason_of
-from node_support import CALLER, OPEN, Witness, address, check_idle, settled
+from node_support import CALLER, OPEN, Witness, address, check_idle, logged, settled
 from pea2pea import Config, Handshake, HandshakeError, Origin, Peer
 from pea2pea.codec import Decoder, Encoder
 from pea2pea.errors import UsageError
@@ -189,6 +190,20 @@ async def test_a_reset_that_the_hook_did_not_see_ends_it_too(net: Network, way: 
                 await join(way, net, node, StreamEndpoint(on_made=ends.add))
         await turns(5)
         check_idle(node)
+
+
+@both_ways
+@pytest.mark.parametrize("how", ["readline", "readuntil"])
+async def test_a_line_that_never_ends_is_told_as_the_peers_fault(net: Network, way: str, how: str) -> None:
+    async def hook(peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        return await (reader.readline() if how == "readline" else reader.readuntil())
+
+    end = StreamEndpoint(on_made=lambda transport: transport.write(bytes(1024 * 1024)))
+    with logged() as lines:
+        await check_refused(way, net, hook, ValueError if how == "readline" else asyncio.LimitOverrunError, end)
+    (told,) = [line for line in lines.items if "handshake raised" in line.getMessage()]
+    assert told.levelno == logging.INFO
+    assert told.exc_info
 
 
 class Hasty(Shaker):

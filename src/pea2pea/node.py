@@ -472,9 +472,9 @@ class Node(Registry):
 
     def _hook_failed(self, peer: Peer, hook: str, exc: BaseException) -> None:
         # What a peer can bring about at will must not fill the log of errors.
-        by_peer = isinstance(exc, CodecError | OSError | EOFError)
-        level = logging.INFO if by_peer else logging.ERROR
-        self._log.log(level, "%s: %s raised", peer.addr, hook, exc_info=exc)
+        overrun = asyncio.LimitOverrunError  # which ``StreamReader.readline`` makes a ValueError
+        by_peer = isinstance(exc, CodecError | OSError | EOFError | overrun) or isinstance(exc.__context__, overrun)
+        self._log.log(logging.INFO if by_peer else logging.ERROR, "%s: %s raised", peer.addr, hook, exc_info=exc)
 
     # -- keeping house -----------------------------------------------------------------------
 
