@@ -651,3 +651,11 @@ async def test_a_socket_of_ones_own_is_closed_when_the_dial_fails(net_kind: str,
             with pytest.raises(ConnectionRefusedError):
                 await net.dial(listener.addr, Endpoint(), sock=sock)  # type: ignore[arg-type]
             assert sock.fileno() == -1
+
+
+async def test_small_messages_are_not_held_back(net: Network) -> None:
+    """Without TCP_NODELAY the second of two small writes waits for the other side's delayed acknowledgement."""
+    async with connected(net) as ends:
+        for end in ends:
+            sock = end.transport.get_extra_info("socket")
+            assert sock is None or sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -87,7 +87,7 @@ class TcpNetwork(Network):
 
     async def listen(self, addr: Addr, *, backlog: int, reuse_port: bool) -> Listener:
         addr = await self.resolve(addr)
-        sock = socket.socket(_family(addr), socket.SOCK_STREAM)
+        sock = _tcp_socket(addr)
         try:
             sock.setblocking(False)
             if os.name == "posix":  # elsewhere this lets another process take the port over
@@ -105,7 +105,7 @@ class TcpNetwork(Network):
 
     async def dial(self, addr: Addr, protocol: asyncio.BaseProtocol, *, sock: socket.socket | None = None) -> None:
         loop = asyncio.get_running_loop()
-        sock = sock or socket.socket(_family(addr), socket.SOCK_STREAM)
+        sock = sock or _tcp_socket(addr)
         try:
             sock.setblocking(False)
             if not _connected_at_once(sock, addr):
@@ -127,8 +127,7 @@ class TcpNetwork(Network):
             found = await asyncio.get_running_loop().getaddrinfo(addr.host, addr.port, type=socket.SOCK_STREAM)
         except UnicodeError as exc:  # a label of more than 63 characters, for one
             raise OSError(errno.EINVAL, f"{addr.host!r} can be no name") from exc
-        name = found[0][4]
-        return Addr.of((str(name[0]), addr.port))
+        return Addr.of((str(found[0][4][0]), addr.port))
 
 
 class TcpListener(Listener):
@@ -212,8 +211,10 @@ class TcpIncoming(Incoming):
         self._sock.close()
 
 
-def _family(addr: Addr) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in addr.host else socket.AF_INET
+def _tcp_socket(addr: Addr) -> socket.socket:
+    # asyncio sets TCP_NODELAY on sockets that say themselves that they are TCP, and on what they accept.
+    family = socket.AF_INET6 if ":" in addr.host else socket.AF_INET
+    return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
 
 
 def _connected_at_once(sock: socket.socket, addr: Addr) -> bool:

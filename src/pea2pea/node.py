@@ -71,7 +71,7 @@ class Node(Registry):
     def __init__(self, config: Config | None = None, *, network: Network | None = None) -> None:
         super().__init__()
         check_settings(self)
-        self.config = config or Config()
+        self.config = config = config or Config()
         self.name = self.config.name or str(next(_names))
         #: The traffic of all connections, also of those that ended.
         self.stats = Stats()
@@ -84,10 +84,7 @@ class Node(Registry):
         self._enabled: frozenset[Protocol] = frozenset()
         self._room = asyncio.Event()
         self._admission = Admission(
-            self.config.max_connections,
-            self.config.max_connecting,
-            self.config.max_connections_per_ip,
-            on_room=self._room.set,
+            config.max_connections, config.max_connecting, config.max_connections_per_ip, on_room=self._room.set
         )
         self._listener: Listener | None = None
         self._binding = False
@@ -481,16 +478,13 @@ class Node(Registry):
     def _run(self) -> None:
         """Bind a new node to the running loop; refuse a closed one."""
         if self._state is NodeState.NEW:
-            self._check_names()
+            for name in vars(self).keys() & vars(Node).keys():
+                raise TypeError(f"{type(self).__name__}.{name} has replaced a part of Node: choose another name")
             self._loop = asyncio.get_running_loop()
             self._state = move(self._state, NodeState.RUNNING)
         elif self._state is not NodeState.RUNNING:
             raise NodeClosedError(f"the node is {self._state.value}")
         self._check_loop()
-
-    def _check_names(self) -> None:
-        for name in vars(self).keys() & vars(Node).keys():
-            raise TypeError(f"{type(self).__name__}.{name} has replaced a part of Node: choose another name")
 
     def _check_loop(self) -> None:
         if asyncio.get_running_loop() is not self._loop:

@@ -7,6 +7,7 @@ takes no more, messages queue up to ``write_queue_depth``; senders then wait, in
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -20,6 +21,9 @@ from .waiting import Deadline
 if TYPE_CHECKING:
     from .peer import Peer
 
+# Whether asyncio writes several buffers with one system call; until 3.11 it copied them into one. uvloop,
+# whose transports are no asyncio.Transport, always does.
+GATHERING = sys.version_info >= (3, 12)
 # A batch has about so many bytes, or one message: what write_timeout is given for, and what may wait encoded.
 BATCH_SIZE = 1024 * 1024
 # Messages in a batch while their size is unknown.
@@ -150,7 +154,7 @@ class Outbox:
     def flush(self) -> None:
         """Encode and write what is queued, unless an earlier batch still waits."""
         self.scheduled = False
-        if self._blocked or not self.queue:
+        if self._blocked or not self.queue or self._transport.is_closing():
             return
         batch, self.queue = self.queue[: self._take], self.queue[self._take :]
         try:
@@ -221,14 +225,18 @@ class Outbox:
         self._take = max(1, BATCH_SIZE * messages // max(1, size))
 
     def _write(self, buffers: Sequence[Buffer]) -> None:
-        for n, buffer in enumerate(buffers, 1):
-            self._transport.write(buffer)
-            if self._blocked:
-                self._unwritten = buffers[n:]
+        write: Callable[[Any], None] = self._transport.write
+        parts: Sequence[Any] = buffers
+        if len(buffers) > 1 and (GATHERING or not isinstance(self._transport, asyncio.Transport)):
+            write, parts = self._transport.writelines, [buffers]
+        for n, part in enumerate(parts, 1):
+            write(part)
+            if self._blocked or self._transport.is_closing():
+                # What is left goes on when there is room; after a failure nothing does, and whoever waits is
+                # told when the connection is lost.
+                self._unwritten = parts[n:]
                 return
         self._unwritten = ()
-        if self._transport.is_closing():  # a write failed: whoever waits is told when the connection is lost
-            return
         self._handed += self._in_flight
         self._in_flight = 0
         while self._flushes and self._flushes[0][1] <= self._handed:
