@@ -21,9 +21,10 @@ from .waiting import Deadline
 if TYPE_CHECKING:
     from .peer import Peer
 
-# Whether asyncio writes several buffers with one system call; until 3.11 it copied them into one. uvloop,
-# whose transports are no asyncio.Transport, always does.
-GATHERING = sys.version_info >= (3, 12)
+# Whether asyncio writes several buffers with one system call, and pauses its protocol where not all of them left.
+# Until 3.11 it copied them into one; before 3.12.9 and 3.13.2 it did not pause (CVE-2024-12254), so that a slow
+# peer would take all memory. uvloop, whose transports are no asyncio.Transport, always did both.
+GATHERING = (3, 12, 9) <= sys.version_info < (3, 13) or sys.version_info >= (3, 13, 2)
 # A batch has about so many bytes, or one message: what write_timeout is given for, and what may wait encoded.
 BATCH_SIZE = 1024 * 1024
 # Messages in a batch while their size is unknown.
