@@ -37,14 +37,14 @@ OBSTACLES = """## What stands in the way
 
 By profile (cProfile and py-spy, CPython 3.11.7 built without profile-guided optimization, on the machine below):
 
-- **Round trip.** To receive a message of 16 bytes, process it and reply takes the library 4.4 microseconds on each side:
+- **Round trip.** To receive a message of 16 bytes, process it and reply takes the library 4.4 microseconds a side:
   some twenty Python calls, none above 0.5. The loop's own turn comes on top, `epoll_wait` above all, which blocking
   sockets do without. Flushing a reply within the callback that brought the message, and running the consumer there, is
   done already; what is left would be paid for with a core that reads worse, or moved to C.
 - **Connect plus disconnect.** Of 110 to 130 microseconds on the dialling side, more than half are the system's and the
-  loop's: `connect`, `close`, making a transport. The library's part is the slot, the peer, its link, inbox and outbox, and
+  loop's: `connect`, `close`, making a transport. The library adds the slot, the peer, its link, inbox and outbox, and
   a task that tears them down in order. The figure lies around the bar, above or below it with the noise of the machine.
-- **1 MiB.** Its copy from the frame's memory into the `bytes` that the user gets is the largest part of what the library
+- **1 MiB.** Its copy from the frame's memory into the `bytes` that the user gets is most of what the library
   adds. The runs differ from each other by more than the contenders do.
 """
 
