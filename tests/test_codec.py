@@ -165,6 +165,13 @@ def test_the_size_of_a_frame_is_right_or_unknown(codec: Framing, stream: bytes) 
         assert (len(found), used) == ((1, size) if size_to_try == size else (0, 0))
 
 
+@given(lengths | varints | headers, garbage)
+def test_a_message_is_all_that_stands_behind_its_header(codec: Framing, stream: bytes) -> None:
+    size = codec.frame_size(memoryview(stream))
+    if 0 < size <= len(stream) and (header := codec.header_size(memoryview(stream))):
+        assert codec.decode(memoryview(stream[:size])) == ([stream[header:size]], size)
+
+
 @given(decoders)
 def test_nothing_at_all_is_no_message(codec: Framing) -> None:
     found, used = codec.decode(memoryview(b""))

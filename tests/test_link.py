@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from link_support import all_done, facing, frame, numbered
 from node_support import OPEN, Witness
-from pea2pea import Addr, Decoder, Peer, Stats
+from pea2pea import Addr, Config, Decoder, Peer, Stats
 from pea2pea.admission import Admission
-from pea2pea.codec import Delimited, LengthDelimited, Raw
+from pea2pea.codec import Delimited, Framing, LengthDelimited, Raw, VarintDelimited
 from pea2pea.errors import (
     EncodeError,
     FrameTooLargeError,
@@ -128,7 +128,7 @@ class Bench:
         self.dropped = 0
         self.process: Callable[[Peer, Any], Coroutine[Any, Any, None]] = self.note
         self.wire = Wire()
-        self.peer = Peer(Addr("127.0.0.1", 1), inbound=True, slot=Admission(1, 1, 1, on_room=int).reserve("127.0.0.1"))
+        self.peer = Peer(Addr("127.0.0.1", 1), inbound=True, slot=Admission(Config(), int).reserve("127.0.0.1"))
         self.link = self.peer._link = self.wire.link = Link(self, self.peer)
 
     async def note(self, peer: Peer, message: Any) -> None:
@@ -283,6 +283,62 @@ async def test_a_large_frame_is_received_in_place_and_decoded_once() -> None:
         await b.got.count(2)
         assert b.got.items == [content(size), b"next"]
         assert codec.calls <= 5
+
+
+class Landed(Counting):
+    """Counts the same, of a codec whose messages need no decoding once their header is known."""
+
+    def header_size(self, head: memoryview) -> int:
+        return LengthDelimited().header_size(head)
+
+
+async def test_a_large_message_is_received_into_what_it_becomes_and_never_decoded() -> None:
+    codec = Landed()
+    big, bigger = content(3 << 20), content(5 << 20)
+    async with bench(codec) as b:
+        b.wire.feed(frame(b"small") + frame(big)[:GATHER_FROM])
+        b.wire.feed(frame(big)[GATHER_FROM:-100])
+        assert len(b.link.get_buffer(-1)) == 100, "there is room for this message and no more"
+        b.wire.feed(big[-100:] + frame(b"next") + frame(bigger))
+        await b.got.count(4)
+        assert b.got.items == [b"small", big, b"next", bigger]
+        assert {type(item) for item in b.got.items} == {bytes}
+        assert codec.seen < 4 * RECEIVE_SIZE
+        assert b.peer.stats.messages_received == 4
+        assert b.peer.stats.bytes_received == sum(len(item) + 4 for item in b.got.items)
+
+
+async def test_who_derives_from_a_ready_codec_and_decodes_otherwise_is_asked() -> None:
+    class Shouting(LengthDelimited):
+        def decode(self, buffer: memoryview) -> tuple[Sequence[bytes], int]:
+            messages, used = super().decode(buffer)
+            return [message.upper() for message in messages], used
+
+    async with bench(Shouting()) as b:
+        b.wire.feed(frame(b"a" * (1 << 20)))
+        await b.got.count(1)
+        assert b.got.items == [b"A" * (1 << 20)]
+
+
+@pytest.mark.parametrize("codec", [LengthDelimited(), VarintDelimited()], ids=repr)
+async def test_the_end_inside_a_large_message_tells_all_that_came_of_it(codec: Framing) -> None:
+    stream = b"".join(codec.encode([content(1 << 20)]))[:-1]
+    async with bench(codec) as b:
+        b.wire.feed(stream)
+        b.link.eof_received()
+        (end,) = b.ended
+        assert isinstance(end, IncompleteFrameError)
+        assert f"after {len(stream)} bytes" in str(end)
+
+
+async def test_a_decoder_that_fails_over_the_size_of_a_header_ends_its_connection() -> None:
+    class Broken(Counting):
+        def header_size(self, head: memoryview) -> int:
+            raise RuntimeError("no idea")
+
+    async with bench(Broken()) as b:
+        b.wire.feed(frame(content(1 << 20)))
+        assert [str(end) for end in b.ended] == ["no idea"]
 
 
 @pytest.mark.parametrize("arrived", [4, GATHER_FROM, RECEIVE_SIZE, 2 * RECEIVE_SIZE, 6 * RECEIVE_SIZE])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pea2pea import Addr, ConfigError, Peer, Stats
+from pea2pea import Addr, Config, ConfigError, Peer, Stats
 from pea2pea.admission import Admission
 from pea2pea.lifecycle import ConnectionState
 from pea2pea.peer import Registry
@@ -13,7 +13,7 @@ ADDR = Addr("127.0.0.1", 4000)
 
 
 def make_peer(addr: Addr = ADDR, *, inbound: bool = False) -> Peer:
-    return Peer(addr, inbound=inbound, slot=Admission(1, 1, 1, on_room=lambda: None).reserve(addr.host))
+    return Peer(addr, inbound=inbound, slot=Admission(Config(), on_room=lambda: None).reserve(addr.host))
 
 
 def test_ids_grow_and_never_come_again() -> None:

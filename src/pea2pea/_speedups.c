@@ -340,6 +340,11 @@ static int landing_getbuffer(PyObject *self, Py_buffer *view, int flags)
     return PyBuffer_FillInfo(view, self, PyBytes_AsString(content), PyBytes_Size(content), readonly, flags);
 }
 
+static Py_ssize_t landing_length(PyObject *self)
+{
+    return PyBytes_Size(((Landing *)self)->content);
+}
+
 /* Whoever still holds the memory, as a transport does while it hands it over, holds `self` and so the bytes. */
 static PyObject *landing_take(PyObject *self, PyObject *unused)
 {
@@ -353,6 +358,7 @@ static PyType_Slot landing_slots[] = {
     {Py_tp_new, (void *)landing_new},
     {Py_tp_dealloc, (void *)landing_dealloc},
     {Py_bf_getbuffer, (void *)landing_getbuffer},
+    {Py_sq_length, (void *)landing_length},
     {Py_tp_methods, landing_methods},
     {0, NULL},
 };

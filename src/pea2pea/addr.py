@@ -38,7 +38,9 @@ class Addr(NamedTuple):
             raise ConfigError(field, f"{value!r} is no 'host:port' and no (host, port) pair")
         if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
             raise ConfigError(field, f"port {port!r} is not between 0 and 65535")
-        return cls(_canonical_host(host, field), port)
+        if not isinstance(host, str) or (canonical := _canonical_host(host)) is None:
+            raise ConfigError(field, f"{host!r} is neither the name nor the IP address of a host")
+        return cls(canonical, port)
 
     @property
     def ip(self) -> IPAddress | None:
@@ -96,13 +98,12 @@ def _split(text: str, field: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _canonical_host(host: object, field: str) -> str:
-    if not isinstance(host, str) or not host or len(host) > MAX_HOST_LENGTH or not host.isprintable() or " " in host:
-        raise ConfigError(field, f"{host!r} is no host")
+@lru_cache(maxsize=1024)
+def _canonical_host(host: str) -> str | None:
+    if not host or len(host) > MAX_HOST_LENGTH or not host.isprintable() or " " in host:
+        return None
     ip = _ip(host)
     if ip is None:
-        if ":" in host or host.replace(".", "").isdigit():
-            raise ConfigError(field, f"{host!r} is no IP address")
-        return host.lower()
+        return None if ":" in host or host.replace(".", "").isdigit() else host.lower()
     mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
     return str(mapped or ip)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .addr import site
+from .config import Config
 from .errors import LimitError
 
 
@@ -18,14 +19,10 @@ class Admission:
     ``on_room`` is called, synchronously, whenever a setup slot becomes free.
     """
 
-    __slots__ = ("_on_room", "_per_site", "max_connecting", "max_connections", "max_per_ip", "pending", "total")
+    __slots__ = ("_config", "_on_room", "_per_site", "pending", "total")
 
-    def __init__(
-        self, max_connections: int, max_connecting: int, max_per_ip: int, on_room: Callable[[], object]
-    ) -> None:
-        self.max_connections = max_connections
-        self.max_connecting = max_connecting
-        self.max_per_ip = max_per_ip
+    def __init__(self, config: Config, on_room: Callable[[], object]) -> None:
+        self._config = config
         self.total = 0
         self.pending = 0
         # Holds no site without a connection, so it is never larger than max_connections.
@@ -35,7 +32,7 @@ class Admission:
     @property
     def has_room(self) -> bool:
         """Whether one more connection may be set up."""
-        return self.pending < self.max_connecting
+        return self.pending < self._config.max_connecting
 
     def count(self, host: str) -> int:
         """How many connections the site of ``host`` has."""
@@ -43,14 +40,14 @@ class Admission:
 
     def reserve(self, host: str) -> Slot:
         """Take a slot for a connection with ``host``, or raise :class:`LimitError` and change nothing."""
-        key = site(host)
+        key, config = site(host), self._config
         held = self._per_site.get(key, 0)
-        if self.total >= self.max_connections:
-            raise LimitError("max_connections", self.max_connections)
-        if held >= self.max_per_ip:
-            raise LimitError("max_connections_per_ip", self.max_per_ip)
-        if not self.has_room:
-            raise LimitError("max_connecting", self.max_connecting)
+        if self.total >= config.max_connections:
+            raise LimitError("max_connections", config.max_connections)
+        if held >= config.max_connections_per_ip:
+            raise LimitError("max_connections_per_ip", config.max_connections_per_ip)
+        if self.pending >= config.max_connecting:
+            raise LimitError("max_connecting", config.max_connecting)
         self.total += 1
         self.pending += 1
         self._per_site[key] = held + 1

@@ -91,25 +91,26 @@ class Inbox:
                     raise UsageError(f"the decoder says that its messages took {used} of {end - start} bytes")
                 start += used
                 if messages:
-                    self._enqueue(messages)
+                    self.enqueue(messages)
         except Exception as exc:  # the user's code, or the peer's bytes: it ends this connection
             self._decoder_failed(exc)
             return end
         return start
 
-    def frame_size(self, head: memoryview) -> int:
-        """The size of the frame that begins with ``head``, or 0."""
+    def sizes(self, head: memoryview) -> tuple[int, int]:
+        """The sizes of the frame that begins with ``head`` and of its header, as a decoder tells them."""
         try:
-            return self._decoder.frame_size(head)
+            size = self._decoder.frame_size(head)
+            return size, self._decoder.header_size(head) if size else 0
         except Exception as exc:  # as above
             self._decoder_failed(exc)
-            return 0
+            return 0, 0
 
     def finish(self, rest: memoryview) -> None:
         """The peer ended its stream, with ``rest`` undecoded."""
         try:
             if messages := self._decoder.finish(rest):
-                self._enqueue(messages)
+                self.enqueue(messages)
         except Exception as exc:  # as above
             self._decoder_failed(exc)
         self.end(None)
@@ -145,7 +146,8 @@ class Inbox:
             self._node._messages_dropped(self._peer, surplus)
         return False
 
-    def _enqueue(self, messages: Sequence[Any]) -> None:
+    def enqueue(self, messages: Sequence[Any]) -> None:
+        """Queue what was decoded."""
         if self.stopped:
             return
         if self.task is None:

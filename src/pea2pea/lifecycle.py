@@ -1,4 +1,4 @@
-"""The states of a connection and of a node, as tables. Pure: no asyncio, no sockets."""
+"""The states of a connection and of a node, as a table. Pure: no asyncio, no sockets."""
 
 from __future__ import annotations
 
@@ -25,27 +25,23 @@ class NodeState(Enum):
     CLOSED = "closed"  # holds no task, socket or timer
 
 
-_CONNECTION_MOVES = {
-    ConnectionState.CONNECTING: {ConnectionState.OPEN, ConnectionState.CLOSED},
-    ConnectionState.OPEN: {ConnectionState.CLOSING},
-    ConnectionState.CLOSING: {ConnectionState.CLOSED},
-    ConnectionState.CLOSED: set[ConnectionState](),
-}
-
-_NODE_MOVES = {
-    NodeState.NEW: {NodeState.RUNNING, NodeState.CLOSED},
-    NodeState.RUNNING: {NodeState.CLOSING},
-    NodeState.CLOSING: {NodeState.CLOSED},
-    NodeState.CLOSED: set[NodeState](),
-}
+_MOVES = (
+    (ConnectionState.CONNECTING, ConnectionState.OPEN),
+    (ConnectionState.CONNECTING, ConnectionState.CLOSED),
+    (ConnectionState.OPEN, ConnectionState.CLOSING),
+    (ConnectionState.CLOSING, ConnectionState.CLOSED),
+    (NodeState.NEW, NodeState.RUNNING),
+    (NodeState.NEW, NodeState.CLOSED),
+    (NodeState.RUNNING, NodeState.CLOSING),
+    (NodeState.CLOSING, NodeState.CLOSED),
+)
 
 State = TypeVar("State", ConnectionState, NodeState)
 
 
 def move(old: State, new: State) -> State:
-    """Return ``new`` where the tables allow that step; an ``AssertionError`` is a bug of this library."""
-    allowed = _CONNECTION_MOVES[old] if isinstance(old, ConnectionState) else _NODE_MOVES[old]
-    if new not in allowed:
+    """Return ``new`` where the table allows that step; an ``AssertionError`` is a bug of this library."""
+    if (old, new) not in _MOVES:
         raise AssertionError(f"no way leads from {old} to {new}")
     return new
 

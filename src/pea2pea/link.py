@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
+from .codec import Landing
 from .errors import NotConnectedError, UsageError
 from .inbox import Inbox
 from .outbox import DISABLED, UNOPENED, Outbox
@@ -27,8 +28,8 @@ GATHER_FROM = 64 * 1024
 # a large frame makes the node hold no more than this.
 TRUST = 4
 
-# A few batches of the largest frames that matter for speed.
-KEPT_SIZE = 4 * 1024 * 1024
+# The largest frame that the ready codecs allow unless they are told otherwise.
+KEPT_SIZE = 8 * 1024 * 1024
 
 _receive_memory: WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = WeakKeyDictionary()
 
@@ -63,8 +64,8 @@ class Link(asyncio.BufferedProtocol):
         self._peer_ended = False
         # What came before the connection was open is about to be decoded.
         self._behind = False
-        # Undecoded bytes: either _tail, or the first _filled bytes of _frame, of which _need make
-        # a whole one (0: unknown).
+        # Undecoded bytes: _tail, or the first _filled bytes of _frame, of which _need make a whole one (0: unknown).
+        # With both, _tail is the header of the message that lands in _frame.
         self._tail: bytes = b""
         self._frame: bytearray | None = None
         self._filled = 0
@@ -103,7 +104,7 @@ class Link(asyncio.BufferedProtocol):
             self._keep(memoryview(await reader.read(-1)))
         finally:
             self._streams = None
-            lent.take_back()
+            lent.returned = True
         return session
 
     def open(self, inbox: Inbox | None, outbox: Outbox | None) -> None:
@@ -263,7 +264,7 @@ class Link(asyncio.BufferedProtocol):
         if inbox is None or inbox.stopped or self.lost:
             return
         self.resume()
-        if self._tail or self._frame:
+        if not self._need:  # else more came before this, and it is known already how much is missing
             self._digest(inbox, self._undecoded())  # which may pause again
         if self._peer_ended:
             inbox.finish(self._undecoded())
@@ -271,7 +272,14 @@ class Link(asyncio.BufferedProtocol):
 
     def _digest(self, inbox: Inbox, view: memoryview) -> None:
         """Decode ``view``, keep the rest, and let the messages be processed."""
-        used = inbox.decode(view) if len(view) >= self._need else 0
+        if not isinstance(self._frame, Landing):
+            used = inbox.decode(view) if len(view) >= self._need else 0
+        elif self._filled < self._need:
+            self._frame = _gather(Landing, view, self._need)
+            return
+        else:
+            inbox.enqueue([self._frame.take()])
+            used = len(view)
         if used == len(view):
             self._tail, self._frame, self._need = b"", None, 0
         elif used or self._frame is None or self._filled == len(self._frame):
@@ -280,22 +288,30 @@ class Link(asyncio.BufferedProtocol):
             self.pause()
 
     def _undecoded(self) -> memoryview:
-        if self._frame is not None:
-            return memoryview(self._frame)[: self._filled]
-        return memoryview(self._tail)
+        if self._frame is None:
+            return memoryview(self._tail)
+        arrived = memoryview(self._frame)[: self._filled]
+        return memoryview(self._tail + arrived) if self._tail else arrived
 
     def _keep(self, rest: memoryview) -> None:
-        size = len(rest)
-        if size < GATHER_FROM:
+        if len(rest) < GATHER_FROM:
             self._tail, self._frame, self._need = bytes(rest), None, 0
             return
-        self._need = self.inbox.frame_size(rest) if self.inbox is not None else 0
-        room = TRUST * size
-        if size < self._need < room + GATHER_FROM:  # all of it, where a header is all that is beyond
-            room = self._need
-        frame = bytearray(room)
-        frame[:size] = rest
-        self._tail, self._frame, self._filled = b"", frame, size
+        whole, header = self.inbox.sizes(rest) if self.inbox is not None else (0, 0)
+        if whole <= len(rest):
+            header = 0
+        self._tail, rest, self._need = bytes(rest[:header]), rest[header:], whole - header
+        self._frame, self._filled = _gather(Landing if header else bytearray, rest, self._need), len(rest)
+
+
+def _gather(kind: type[bytearray], arrived: memoryview, size: int) -> bytearray:
+    """Memory for ``size`` bytes (0: unknown), or for as many as what ``arrived`` of them is trusted with."""
+    room = TRUST * len(arrived)
+    if len(arrived) < size < room + GATHER_FROM:  # all of it, where a header is all that is beyond
+        room = size
+    memory = kind(room)
+    memoryview(memory)[: len(arrived)] = arrived
+    return memory
 
 
 class _LentTransport:
@@ -307,16 +323,13 @@ class _LentTransport:
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._returned = False
-
-    def take_back(self) -> None:
-        self._returned = True
+        self.returned = False
 
     def is_closing(self) -> bool:
-        return self._returned or self._transport.is_closing()
+        return self.returned or self._transport.is_closing()
 
     def __getattr__(self, name: str) -> Any:
-        if self._returned and name != "get_extra_info":
+        if self.returned and name != "get_extra_info":
             raise UsageError("the handshake is over: its reader and writer are no longer usable")
         return getattr(self._transport, name)
 

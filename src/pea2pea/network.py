@@ -92,8 +92,10 @@ class TcpNetwork(Network):
             sock.setblocking(False)
             if os.name == "posix":  # elsewhere this lets another process take the port over
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port and not hasattr(socket, "SO_REUSEPORT"):
+                raise UsageError("reuse_port: this platform has no SO_REUSEPORT")
             if reuse_port:
-                _share_port(sock)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if addr.is_wildcard and sock.family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             sock.bind(addr)
@@ -152,8 +154,8 @@ class TcpListener(Listener):
                 raise
             return None  # none waits, or the one that did is gone: accept(2) says to try again
         sock.setblocking(False)
-        # The kernel's text of an IPv4 address is canonical already.
-        return TcpIncoming(sock, Addr(*name) if sock.family == socket.AF_INET else Addr.of(name[:2]))
+        # The kernel's text of an IPv4 address, which has two parts where an IPv6 one has four, is canonical already.
+        return TcpIncoming(sock, Addr(*name) if len(name) == 2 else Addr.of(name[:2]))
 
     async def ready(self) -> None:
         loop = asyncio.get_running_loop()
@@ -227,12 +229,6 @@ def _connected_at_once(sock: socket.socket, addr: Addr) -> bool:
     if code in (errno.EINPROGRESS, errno.EALREADY):
         return False
     raise OSError(code, os.strerror(code))
-
-
-def _share_port(sock: socket.socket) -> None:
-    if not hasattr(socket, "SO_REUSEPORT"):
-        raise UsageError("reuse_port: this platform has no SO_REUSEPORT")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
 def _hand_over(sock: socket.socket, transport: asyncio.BaseTransport) -> None:

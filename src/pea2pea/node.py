@@ -83,9 +83,7 @@ class Node(Registry):
         self._loop: asyncio.AbstractEventLoop
         self._enabled: frozenset[Protocol] = frozenset()
         self._room = asyncio.Event()
-        self._admission = Admission(
-            config.max_connections, config.max_connecting, config.max_connections_per_ip, on_room=self._room.set
-        )
+        self._admission = Admission(config, on_room=self._room.set)
         self._listener: Listener | None = None
         self._binding = False
         self._accepting: asyncio.Task[None] | None = None
@@ -174,16 +172,15 @@ class Node(Registry):
         and :class:`UsageError` where the node listens already.
         """
         self._run()
-        if self.config.listen is None:
+        config = self.config
+        if config.listen is None:
             raise ConfigError("listen", "is not set, and listening needs it")
         if self._listener is not None or self._binding:
             raise UsageError("the node listens already")
-        wanted = Addr.of(self.config.listen)
+        wanted = Addr.of(config.listen)
         self._binding = True
         try:
-            listener = await self._network.listen(
-                wanted, backlog=self.config.backlog, reuse_port=self.config.reuse_port
-            )
+            listener = await self._network.listen(wanted, backlog=config.backlog, reuse_port=config.reuse_port)
         except OSError as exc:
             raise ListenError(exc.errno, f"cannot listen on {wanted}: {exc.strerror or exc}") from exc
         finally:
@@ -495,10 +492,7 @@ class Node(Registry):
         hooks = {setup.task for setup in self._setups} | {peer._greeting for peer in self.peers}
         hooks.update(peer._link.inbox.task for peer in self.peers if peer._link.inbox is not None)
         if task in self._tasks or task in self._seen_off or task in hooks:
-            raise UsageError(
-                "aclose() in a hook would wait for that hook: set an event and close the node from outside,"
-                " or start asyncio.create_task(node.aclose()) without awaiting it"
-            )
+            raise UsageError("aclose() in a hook would wait for it: set an event or asyncio.create_task(node.aclose())")
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # Not by the loop's factory: an eager one would run a hook before anybody knows that its task is one.

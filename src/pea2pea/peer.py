@@ -29,26 +29,19 @@ class Peer:
         "session", "stats",
     )
 
-    #: Unique in this process, never reused.
-    id: int
-    #: The address that was dialled, or that the connection came from.
-    addr: Addr
-    #: Whether the other side dialled.
-    inbound: bool
-    #: The traffic of this connection alone, handshake excluded.
-    stats: Stats
-    #: Whatever the handshake returned; ``None`` before, and without one.
-    session: Any
-    #: When it was registered, in seconds on the loop's clock; ``None`` before.
-    opened_at: float | None
-
     def __init__(self, addr: Addr, *, inbound: bool, slot: Slot) -> None:
+        #: Unique in this process, never reused.
         self.id = next(_ids)
+        #: The address that was dialled, or that the connection came from.
         self.addr = addr
+        #: Whether the other side dialled.
         self.inbound = inbound
+        #: The traffic of this connection alone, handshake excluded.
         self.stats = Stats()
-        self.session = None
-        self.opened_at = None
+        #: Whatever the handshake returned; ``None`` before, and without one.
+        self.session: Any = None
+        #: When it was registered, in seconds on the loop's clock; ``None`` before.
+        self.opened_at: float | None = None
         self._state = ConnectionState.CONNECTING
         # What the connection owns; the node sets and ends it.
         self._slot = slot

@@ -5,9 +5,9 @@ The node needs no more than the two interfaces; the ready codecs are made with t
 
 from .batches import KIB
 from .interface import Buffer, Decoder, Encoder, Framing
-from .ready import ACCELERATED, MIB, Delimited, Fixed, LengthDelimited, Raw, VarintDelimited
+from .ready import ACCELERATED, MIB, Delimited, Fixed, Landing, LengthDelimited, Raw, VarintDelimited
 
 __all__ = [
-    "ACCELERATED", "KIB", "MIB", "Buffer", "Decoder", "Delimited", "Encoder", "Fixed", "Framing", "LengthDelimited",
-    "Raw", "VarintDelimited",
+    "ACCELERATED", "KIB", "MIB", "Buffer", "Decoder", "Delimited", "Encoder", "Fixed", "Framing", "Landing",
+    "LengthDelimited", "Raw", "VarintDelimited",
 ]

@@ -19,6 +19,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 from ..errors import DecodeError, EncodeError, FrameTooLargeError
 from .interface import Buffer
+from .interface import Landing as Landing
 
 KIB: Final = 1024
 #: No size may be above this: a signed 64-bit number, which is also what 9 bytes of a varint hold.
@@ -47,17 +48,6 @@ class Layout(NamedTuple):
     skip: int
     highest: int  # of the length as read
     largest: int  # message that can be sent
-
-
-class Landing(bytearray):
-    """Memory that a large message is received into, by way of a ``memoryview``, and then taken from as ``bytes``.
-
-    The one in C hands out the very memory, uncopied. So: fill all of it, then take it, then write to it no more.
-    """
-
-    def take(self) -> bytes:
-        """The message, once all of the memory was written to."""
-        return bytes(self)
 
 
 def split_lengths(buffer: memoryview, layout: Layout) -> tuple[list[bytes], int]:

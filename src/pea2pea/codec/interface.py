@@ -19,6 +19,17 @@ In_co = TypeVar("In_co", covariant=True)
 Out_contra = TypeVar("Out_contra", contravariant=True)
 
 
+class Landing(bytearray):
+    """Memory that a large message is received into, by way of a ``memoryview``, and then taken from as ``bytes``.
+
+    The one in C hands out the very memory, uncopied. So: fill all of it, then take it, then write to it no more.
+    """
+
+    def take(self) -> bytes:
+        """The message, once all of the memory was written to."""
+        return bytes(self)
+
+
 class Decoder(ABC, Generic[In_co]):
     """Takes bytes apart into messages."""
 
@@ -39,6 +50,14 @@ class Decoder(ABC, Generic[In_co]):
 
         Asked about the rest that :meth:`decode` left: an answer lets a large frame be received
         straight into memory of its own, and decoding wait until it is whole.
+        """
+        return 0
+
+    def header_size(self, head: memoryview) -> int:
+        """Return the size of the header of that frame where all behind it is one message, as ``bytes``; else 0.
+
+        Asked where :meth:`frame_size` gave an answer: one lets the rest of the message be received into the very
+        memory of the ``bytes`` that it becomes. :meth:`decode` then never sees it.
         """
         return 0
 

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from ..errors import ConfigError, DecodeError, EncodeError, FrameTooLargeError
 from .batches import KIB, LARGEST, Layout, gathered, read_varint, sized
@@ -22,6 +22,11 @@ try:
     from .. import _speedups as cores
 except ImportError:
     from . import batches as cores  # type: ignore[no-redef]  # the same functions
+
+if TYPE_CHECKING:
+    from .interface import Landing as Landing
+else:
+    Landing = cores.Landing
 
 MIB: Final = 1024 * KIB
 #: Whether the functions in C do the work: they were built, and ``PEA2PEA_PURE`` was not set on import.
@@ -82,6 +87,9 @@ class LengthDelimited(Framing):
         except DecodeError:
             return 0
 
+    def header_size(self, head: memoryview) -> int:
+        return self._layout.skip if type(self) is LengthDelimited else 0  # who derives from it may decode otherwise
+
     def _measure(self, head: memoryview) -> int:
         """The size of the frame that begins here, 0 where that is not known yet; raises where it is refused."""
         size, order, offset, adjustment, skip, highest, _ = self._layout
@@ -124,6 +132,9 @@ class VarintDelimited(Framing):
             return sum(read_varint(head, 0, self.max_frame))
         except DecodeError:
             return 0
+
+    def header_size(self, head: memoryview) -> int:
+        return read_varint(head, 0, self.max_frame)[1] if type(self) is VarintDelimited else 0  # as above
 
 
 @dataclass(frozen=True, slots=True)
