@@ -32,7 +32,7 @@ FLOORS: dict[int, set[str]] = {
     4: {"protocols"},
     5: {"node"},
     6: {"topology"},
-    7: {"identity", "libp2p", "memory", "noise", "tls", "typed", "__init__"},
+    7: {"identity", "keyfile", "libp2p", "memory", "noise", "tls", "typed", "__init__"},
     8: {"cli"},
     9: {"__main__"},
 }

@@ -1,6 +1,6 @@
 """The Noise Protocol Framework, revision 34: encrypted connections to peers that are known by their keys.
 
-Needs ``cryptography``; may import ``codec``, ``config``, ``errors``, ``peer`` and ``protocols``. Mix
+Needs ``cryptography``; may import ``codec``, ``config``, ``errors``, ``keyfile``, ``peer`` and ``protocols``. Mix
 :class:`NoiseHandshake` into a node, and wrap its codecs with those of ``peer.session``, which is a
 :class:`NoiseSession`. The rooms, from the bottom up: ``errors``, ``patterns`` (a table), ``crypto`` (the
 primitives of others), ``state`` (the state machine of the specification), ``codec``, ``keys``, ``handshake``.

@@ -2,7 +2,8 @@
 
 Give a node a :class:`TlsNetwork`. Only making certificates (:mod:`pea2pea.tls.certificates`) needs ``cryptography``.
 The rooms, from the bottom up: ``errors``, ``session`` (who is on the other side), ``config``, ``transport``,
-``network``; and ``certificates``. May import ``addr``, ``errors``, ``network``, ``peer`` and ``protocols`` of the core.
+``network``; and ``certificates``. May import ``addr``, ``errors``, ``network``, ``peer`` and ``protocols`` of the core,
+and ``keyfile``.
 """
 
 from __future__ import annotations

@@ -10,10 +10,8 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, Literal
 
 try:
@@ -32,7 +30,7 @@ except ImportError as error:
     raise ImportError(problem, name="cryptography") from error
 
 from ..errors import ConfigError
-from .config import File, check_private
+from ..keyfile import File, read_private, write_private
 from .errors import CertificateFileError
 from .session import node_id_of
 
@@ -44,8 +42,6 @@ LIFETIME: Final = datetime.timedelta(days=3650)
 SKEW: Final = datetime.timedelta(hours=1)
 #: More than a key and a chain need; a larger file is not read further.
 MAX_FILE: Final = 64 * 1024
-#: Only the owner reads and writes.
-MODE: Final = 0o600
 #: The longest name that a certificate holds: RFC 5280, ub-common-name.
 MAX_NAME: Final = 64
 
@@ -116,7 +112,7 @@ class Identity:
         key a node loses its identity.
         """
         private = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        _write(Path(path), private + self.certificate_pem.encode(), replace=replace)
+        write_private(path, private + self.certificate_pem.encode(), replace=replace)
 
 
 def load_identity(path: File) -> Identity:
@@ -125,9 +121,7 @@ def load_identity(path: File) -> Identity:
     Raises :class:`CertificateFileError` where it belongs to or can be used by others, or holds none, and
     ``OSError`` where it cannot be read at all.
     """
-    check_private(path)
-    with open(path, "rb") as file:
-        content = file.read(MAX_FILE + 1)
+    content = read_private(path, MAX_FILE, CertificateFileError)
     problem = CertificateFileError(f"{os.fspath(path)}: holds no key and certificate of the kinds that are made here")
     if len(content) > MAX_FILE:
         raise problem
@@ -224,19 +218,3 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
-
-
-def _write(path: Path, content: bytes, *, replace: bool) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if replace:
-            os.replace(temporary, path)
-        else:
-            os.link(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

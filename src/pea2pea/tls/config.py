@@ -1,4 +1,5 @@
-"""How to speak TLS: whom to be, whom to trust, whom to let in. May import ssl, ``config`` and ``errors`` of the core.
+"""How to speak TLS: whom to be, whom to trust, whom to let in. May import ssl, ``errors`` of the core
+and ``keyfile``.
 
 Nothing of it can turn a check of certificates off. A mesh in which everybody signs for himself trusts the
 certificates of its members one by one, or an authority of its own: the standard ``ssl`` cannot ask a peer for a
@@ -9,21 +10,17 @@ from __future__ import annotations
 
 import os
 import ssl
-import stat
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
 from ..errors import ConfigError
+from ..keyfile import File, check_private
 from .errors import AlpnError, CertificateFileError, NotAllowedError
 from .session import TlsSession
 
-File = str | os.PathLike[str]
-
 ID_DIGITS: Final = 64
 _VERSIONS: Final = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
-_OTHERS: Final = 0o077
-_HAS_OWNERS: Final = hasattr(os, "geteuid")
 _MOST_ALPN: Final = 255
 
 
@@ -124,7 +121,7 @@ class TlsConfig:
 
 
 def _load_own(context: ssl.SSLContext, certificate: File, key: File | None) -> None:
-    check_private(certificate if key is None else key)
+    check_private(certificate if key is None else key, CertificateFileError)
     try:
         # Without the callback, a key with a password would have the terminal asked for it.
         context.load_cert_chain(certificate, key, password=_no_password)
@@ -135,17 +132,3 @@ def _load_own(context: ssl.SSLContext, certificate: File, key: File | None) -> N
 
 def _no_password() -> bytes:
     raise CertificateFileError("a private key with a password: remove it, and protect the file instead")
-
-
-def check_private(path: File) -> None:
-    """Raise :class:`CertificateFileError` unless the file belongs to the user, and nobody else has access to it."""
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-        raise CertificateFileError(f"{os.fspath(path)}: not a file")
-    if not _HAS_OWNERS:  # Windows: the permissions of the directory hold
-        return
-    if status.st_uid != os.geteuid():
-        raise CertificateFileError(f"{os.fspath(path)}: belongs to another user")
-    if status.st_mode & _OTHERS:
-        mode = status.st_mode & 0o777
-        raise CertificateFileError(f"{os.fspath(path)}: others can use it (mode {mode:o}): chmod 600")
