@@ -6,7 +6,10 @@ py peers were seen in interop runs.
 
 from __future__ import annotations
 
+import os
 import pickle
+import traceback
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -17,8 +20,20 @@ from hypothesis import strategies as st
 
 from pea2pea import Addr
 from pea2pea.errors import DecodeError
-from pea2pea.libp2p import Identity, MalformedAddressError, MalformedKeyError, Multiaddr, PeerId, PublicKey, schema
-from pea2pea.libp2p.peer_id import ECDSA, ED25519, RSA, SECP256K1, base58_decode, base58_encode
+from pea2pea.keyfile import write_private
+from pea2pea.libp2p import (
+    Host,
+    Identity,
+    IdentityFileError,
+    KeyKindError,
+    MalformedAddressError,
+    MalformedKeyError,
+    Multiaddr,
+    PeerId,
+    PublicKey,
+    schema,
+)
+from pea2pea.libp2p.peer_id import ECDSA, ED25519, MAX_FILE, RSA, SECP256K1, base58_decode, base58_encode
 from pea2pea.libp2p.varint import decode_varint, encode_varint
 
 PRIVATE = (
@@ -131,6 +146,96 @@ def test_what_is_no_private_key_is_refused_without_showing_it(private: bytes) ->
     with pytest.raises(MalformedKeyError) as caught:
         Identity.from_bytes(private)
     assert repr(private) not in str(caught.value)
+
+
+# Files
+
+
+def test_an_identity_is_saved_for_its_owner_alone_and_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "host.key"
+    identity = Identity.load_or_make(path)
+    assert Identity.load_or_make(path).peer_id == Identity.load(path).peer_id == identity.peer_id
+    assert os.name != "posix" or path.stat().st_mode & 0o777 == 0o600
+    other = Identity.generate()
+    with pytest.raises(FileExistsError):
+        other.save(path)
+    assert Identity.load(path).peer_id == identity.peer_id
+    other.save(path, replace=True)
+    loaded = Identity.load(path)
+    assert loaded.peer_id == other.peer_id and other.public_key.verify(loaded.sign(b"x"), b"x")
+    assert os.listdir(tmp_path) == ["host.key"]
+    with pytest.raises(FileNotFoundError):
+        Identity.load(tmp_path / "none")
+
+
+def test_the_file_is_what_others_keep_a_key_as(tmp_path: Path) -> None:
+    """The private key of the specification, in its protobuf form and nothing around it."""
+    path = tmp_path / "host.key"
+    Identity.from_bytes(bytes.fromhex(PRIVATE)).save(path)
+    assert path.read_bytes().hex() == PRIVATE
+    seed_and_public = bytes.fromhex(PRIVATE)[4:]
+    older = schema.encode("PrivateKey", type=ED25519, data=seed_and_public + seed_and_public[32:])
+    write_private(path, older, replace=True)
+    assert Identity.load(path).to_bytes().hex() == PRIVATE
+
+
+def test_who_makes_one_at_once_with_another_gets_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, first, second = tmp_path / "host.key", Identity.generate(), Identity.generate()
+
+    def be_overtaken() -> Identity:
+        first.save(path)
+        return second
+
+    monkeypatch.setattr(Identity, "generate", be_overtaken)
+    assert Identity.load_or_make(path).peer_id == first.peer_id
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files have no such modes here")
+@pytest.mark.parametrize("mode", [0o640, 0o604])
+def test_a_file_that_others_can_use_is_refused(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "host.key"
+    Identity.generate().save(path)
+    path.chmod(mode)
+    for load in (Identity.load, Identity.load_or_make):
+        with pytest.raises(IdentityFileError, match="others can use it") as caught:
+            load(path)
+        assert isinstance(caught.value, OSError) and not isinstance(caught.value, KeyKindError)
+    with pytest.raises(IdentityFileError, match="not a file"):
+        Identity.load(tmp_path)
+
+
+def test_a_file_that_is_damaged_anywhere_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    """Cut or altered at any byte; a key that would be another's says so too, since its public half is beside it."""
+    path, good = tmp_path / "host.key", bytes.fromhex(PRIVATE)
+    damaged = [good[:cut] for cut in range(len(good))] + [good + b"\n", good + bytes(MAX_FILE), good * 200]
+    damaged += [good[:at] + bytes((good[at] ^ 0x41,)) + good[at + 1 :] for at in range(len(good))]
+    for content in damaged:
+        write_private(path, content, replace=True)
+        with pytest.raises(IdentityFileError) as caught:
+            Identity.load(path)
+        shown = "".join(traceback.format_exception(caught.value))
+        assert str(path) in str(caught.value) and "cause" not in shown and "During" not in shown
+        assert PRIVATE[8:24] not in shown and repr(good[4:12])[2:-1] not in shown
+
+
+@pytest.mark.parametrize(("kind", "name"), [(RSA, "RSA"), (SECP256K1, "secp256k1"), (ECDSA, "ECDSA"), (9, "unknown")])
+def test_a_key_of_another_kind_is_named(tmp_path: Path, kind: int, name: str) -> None:
+    path, encoded = tmp_path / "host.key", schema.encode("PrivateKey", type=kind, data=bytes(32))
+    write_private(path, encoded)
+    with pytest.raises(KeyKindError, match=f"host.key: holds a private key of the kind {name}"):
+        Identity.load(path)
+    with pytest.raises(KeyKindError, match=name) as caught:
+        Identity.from_bytes(encoded)
+    assert isinstance(caught.value, MalformedKeyError) and isinstance(caught.value, IdentityFileError)
+
+
+def test_no_repr_shows_a_private_key() -> None:
+    identity = Identity.generate()
+    host = Host(identity=identity)
+    shown = "".join(map(repr, (identity, identity.public_key, identity.peer_id, host, [identity], {1: identity})))
+    assert str(identity) == repr(identity) == f"<Identity {identity.peer_id}>"
+    for secret in (identity.to_bytes(), identity.to_bytes()[4:36]):
+        assert secret.hex() not in shown and repr(secret)[2:-1] not in shown
 
 
 # Ids

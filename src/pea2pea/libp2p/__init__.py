@@ -1,8 +1,9 @@
 """Being a libp2p peer: enough of it to talk to js-libp2p, py-libp2p, go-libp2p and rust-libp2p over TCP.
 
-Needs ``cryptography``, ``pyOpenSSL`` and ``protobuf``; may import the core, ``noise`` and ``identity``. The rooms,
-from the bottom up: ``errors``, ``varint``, ``schema``, ``peer_id``, ``multiaddr``, ``multistream``, ``frames``,
-``yamux`` and ``identify`` are pure; ``channel``, ``noise``, ``tls``, ``stream``, ``connection`` and ``host`` are not.
+Needs ``cryptography``, ``pyOpenSSL`` and ``protobuf``; may import the core, ``noise``, ``identity`` and ``keyfile``.
+The rooms, from the bottom up: ``errors``, ``varint``, ``schema``, ``peer_id``, ``multiaddr``, ``multistream``,
+``frames``, ``yamux`` and ``identify`` are pure; ``channel``, ``noise``, ``tls``, ``stream``, ``connection`` and
+``host`` are not.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from .connection import Connection
 from .errors import (
     ChannelError,
     GoneAwayError,
+    IdentityFileError,
     KeepaliveError,
+    KeyKindError,
     Libp2pError,
     MalformedAddressError,
     MalformedKeyError,
@@ -39,8 +42,8 @@ from .stream import Stream
 from .yamux import YamuxLimits
 
 __all__ = [
-    "ChannelError", "Connection", "GoneAwayError", "Handler", "Host", "Identified", "Identity", "KeepaliveError",
-    "Libp2pError", "MalformedAddressError", "MalformedKeyError", "Multiaddr", "NegotiationError", "PeerId",
-    "PeerIdentityError", "PublicKey", "Stream", "StreamClosedError", "StreamError", "StreamLimitError",
-    "StreamResetError", "UnsupportedProtocolError", "YamuxError", "YamuxLimits",
+    "ChannelError", "Connection", "GoneAwayError", "Handler", "Host", "Identified", "Identity", "IdentityFileError",
+    "KeepaliveError", "KeyKindError", "Libp2pError", "MalformedAddressError", "MalformedKeyError", "Multiaddr",
+    "NegotiationError", "PeerId", "PeerIdentityError", "PublicKey", "Stream", "StreamClosedError", "StreamError",
+    "StreamLimitError", "StreamResetError", "UnsupportedProtocolError", "YamuxError", "YamuxLimits",
 ]

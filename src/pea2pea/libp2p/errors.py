@@ -4,7 +4,9 @@
 
     Libp2pError                       (a Pea2PeaError)
     ├── MalformedAddressError         text or bytes that are no multiaddr or peer id (a ConfigError)
-    ├── MalformedKeyError             a public key that is none, or of a kind that is not known (a DecodeError)
+    ├── MalformedKeyError             a key that is none, or of a kind that is not known (a DecodeError)
+    │   └── KeyKindError              a private key of another kind than Ed25519 (an IdentityFileError, too)
+    ├── IdentityFileError             a file that others can use, or that holds no private key (an OSError)
     ├── NegotiationError              multistream-select broken by the peer (a DecodeError)
     ├── UnsupportedProtocolError      the peer speaks none of the protocols that were proposed (a ConnectionError)
     ├── PeerIdentityError             it cannot prove who it is, or is not who was expected (a PermissionError)
@@ -39,7 +41,15 @@ class MalformedAddressError(Libp2pError, ConfigError):
 
 
 class MalformedKeyError(Libp2pError, DecodeError):
-    """A public key that is none, or of a kind that is not known."""
+    """A key that is none, or a public one of a kind that is not known."""
+
+
+class IdentityFileError(Libp2pError, OSError):
+    """A file that others than its owner can use, or that does not hold a private key."""
+
+
+class KeyKindError(MalformedKeyError, IdentityFileError):
+    """A private key of another kind than Ed25519, whether in a file or not."""
 
 
 class NegotiationError(Libp2pError, DecodeError):

@@ -1,4 +1,5 @@
-"""Peer ids and the keys behind them: who a peer is, and how it proves it. Pure. May import ``errors``, ``schema``.
+"""Peer ids and the keys behind them: who a peer is, and how it proves it. Pure. May import ``errors``, ``schema``
+and ``keyfile``.
 
 A peer id is the multihash of a public key, as the peer-ids specification has it. This side's own keys are
 Ed25519; the other kinds are recognised, and their signatures checked.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,11 +22,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ..errors import DecodeError
+from ..keyfile import File, read_private, write_private
 from . import schema
-from .errors import MalformedAddressError, MalformedKeyError
+from .errors import IdentityFileError, KeyKindError, MalformedAddressError, MalformedKeyError
 from .varint import decode_varint
 
 RSA, ED25519, SECP256K1, ECDSA = range(4)
+_KINDS: Final = ("RSA", "Ed25519", "secp256k1", "ECDSA")
 
 _IDENTITY: Final = 0x00
 _SHA2_256: Final = 0x12
@@ -36,6 +40,8 @@ _CID_PREFIX: Final = b"\x01\x72"
 MAX_TEXT: Final = 128
 #: RSA keys outside of these bits are worth nothing, or take too long.
 RSA_BITS: Final = range(2048, 8193)
+#: More than a private key of any kind needs; a file that is larger holds none, and is not read further.
+MAX_FILE: Final = 8192
 
 _ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
@@ -164,14 +170,11 @@ class Identity:
 
     @classmethod
     def from_bytes(cls, encoded: bytes) -> Identity:
-        """Return the identity that :meth:`to_bytes` gave. Raises :class:`MalformedKeyError`."""
-        try:
-            message = schema.decode("PrivateKey", encoded)
-        except DecodeError:
-            raise MalformedKeyError("bytes that are no private key") from None
-        data = message.data
-        if message.type != ED25519 or len(data) not in (64, 96):
-            raise MalformedKeyError("a private key that is not Ed25519")
+        """Return the identity that :meth:`to_bytes` gave.
+
+        Raises :class:`MalformedKeyError`, of which :class:`KeyKindError` for a key that is not Ed25519.
+        """
+        data = _ed25519_data(encoded)
         identity = cls(Ed25519PrivateKey.from_private_bytes(data[:32]))
         # Older files repeat the public key at their end.
         if data[32:64] != data[-32:] or not identity.public_key.encoded.endswith(data[32:64]):
@@ -183,6 +186,43 @@ class Identity:
         data = self._private.private_bytes_raw() + self._private.public_key().public_bytes_raw()
         return schema.encode("PrivateKey", type=ED25519, data=data)
 
+    @classmethod
+    def load(cls, path: File) -> Identity:
+        """Return the identity in the file at ``path``.
+
+        Raises :class:`IdentityFileError` where it belongs to or can be used by others, or holds no key, of which
+        :class:`KeyKindError` where it holds one that is not Ed25519; ``OSError`` where it cannot be read at all.
+        """
+        content = read_private(path, MAX_FILE, IdentityFileError)
+        try:
+            return cls.from_bytes(content)
+        except KeyKindError as error:
+            raise KeyKindError(f"{os.fspath(path)}: holds {error}") from None
+        except MalformedKeyError:  # nothing of the content is to be in a log
+            raise IdentityFileError(f"{os.fspath(path)}: holds no private key") from None
+
+    @classmethod
+    def load_or_make(cls, path: File) -> Identity:
+        """Return the identity at ``path``, or make one there; who else does so at once gets the same. Raises as both.
+        """
+        try:
+            return cls.load(path)
+        except FileNotFoundError:
+            made = cls.generate()
+        try:
+            made.save(path)
+        except FileExistsError:
+            return cls.load(path)
+        return made
+
+    def save(self, path: File, *, replace: bool = False) -> None:
+        """Write the private key, in its protobuf form, to ``path``: for its owner alone, whole or not at all.
+
+        Raises ``FileExistsError`` where there is a file already, unless it is to be replaced: with its key a
+        host loses its peer id.
+        """
+        write_private(path, self.to_bytes(), replace=replace)
+
     def sign(self, data: bytes) -> bytes:
         """Return a signature for ``data``."""
         return self._private.sign(data)
@@ -191,13 +231,29 @@ class Identity:
         return f"<Identity {self.peer_id}>"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        raise TypeError("an identity is not pickled: keep what to_bytes() gives")
+        raise TypeError("an identity is not pickled: save it with save()")
 
 
 # Keys
 
 
 _Verify = Callable[[bytes, bytes], None]
+
+
+def _ed25519_data(encoded: bytes) -> bytes:
+    """What is in the protobuf form of a private key: that key, and the public one once or twice."""
+    try:
+        message = schema.decode("PrivateKey", encoded)
+    except DecodeError:
+        raise MalformedKeyError("bytes that are no private key") from None
+    if not (message.HasField("type") and message.HasField("data")):
+        raise MalformedKeyError("a private key without a type or without data")
+    if message.type != ED25519:
+        kind = _KINDS[message.type] if message.type < len(_KINDS) else "unknown"
+        raise KeyKindError(f"a private key of the kind {kind}, and Ed25519 is all that is used here")
+    if len(message.data) not in (64, 96):
+        raise MalformedKeyError("a private key of a wrong size")
+    return bytes(message.data)
 
 
 def _verifier(kind: int, data: bytes) -> _Verify:
