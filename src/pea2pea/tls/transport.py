@@ -18,6 +18,9 @@ from .errors import TlsCutError, TlsError, translate
 
 #: Bytes encrypted, or decrypted, at once: what fits a processor's cache, and a socket's buffer.
 PORTION: Final = 256 * 1024
+#: Bytes that ssl answers by itself, and that the peer has not taken. A receive asks for that much at the most; who
+#: goes on to ask for new keys (RFC 8446, section 4.6.3) and reads no answer would fill the memory with them.
+MOST_UNREAD: Final = PORTION
 #: Seconds for who is refused to read why, and to leave: hanging up on what it still sends would take the reason back.
 LINGER: Final = 1.0
 
@@ -65,7 +68,10 @@ class TlsWire(asyncio.BufferedProtocol):
         self._transport = TlsTransport(self)
         self._failure: TlsError | None = None
         self._paused = False
+        # The transport below was told to pause, and goes on when the app has had all that came before.
+        self._held = False
         self._due = False
+        self._unread = 0
         self._closing = False
         self._given_up = False
         # The app was given its transport, and is owed its end.
@@ -210,7 +216,10 @@ class TlsWire(asyncio.BufferedProtocol):
                 self._fail(self._failure)
             elif self._peer_ended and not self.app.eof_received():
                 self._transport.close()
-        self._send()
+        self._answer()
+        if self._held and not self._paused and not self.raw.is_closing():
+            self._held = False
+            self.raw.resume_reading()
 
     def _decrypt(self, view: memoryview) -> tuple[int, bool]:
         """Fill ``view``; return how far, and whether there may be more."""
@@ -233,19 +242,33 @@ class TlsWire(asyncio.BufferedProtocol):
             return size, False
         return size, True
 
+    def _answer(self) -> None:
+        """Send what ssl says to what came. It has no part in the app's flow control, and has a bound of its own."""
+        size = self._outgoing.pending
+        if not size:
+            return
+        if not self.raw.get_write_buffer_size():
+            self._unread = 0
+        self._unread += size
+        self._send()
+        if self._unread > MOST_UNREAD and self._stage is Stage.OPEN:
+            self._fail(TlsError("the peer asks for answers, and takes none"))
+
     def pause(self) -> None:
         """The app takes no more for now."""
         self._paused = True
-        if not self.raw.is_closing():
+        if not self._held and not self.raw.is_closing():
+            self._held = True
             self.raw.pause_reading()
 
     def resume(self) -> None:
-        """The app takes more; what was held back comes from a callback, as all bytes do."""
+        """The app takes more; what was held back comes from a callback, as all bytes do.
+
+        Only then does the transport below go on: an app that pauses after each sip would else be sent more than it
+        drinks, and what waits here would have no bound.
+        """
         self._paused = False
-        if self.raw.is_closing():
-            return
-        self.raw.resume_reading()
-        if not self._due:
+        if not self._due and not self.raw.is_closing():
             self._due = True
             self._loop.call_soon(self._deliver)
 
