@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import datetime
 import tracemalloc
-from typing import cast
+from collections.abc import Coroutine
+from typing import Any, cast
 
 import pytest
 from cryptography import x509
@@ -36,6 +37,7 @@ from pea2pea import Addr, Config, HandshakeError, MemoryNetwork, Origin, Pea2Pea
 from pea2pea.errors import DecodeError, FrameTooLargeError
 from pea2pea.libp2p import Connection, Host, Identity, PeerIdentityError, StreamResetError, YamuxError
 from pea2pea.libp2p import tls as tls_module
+from pea2pea.libp2p.channel import Channel, SecureStream, negotiate
 from pea2pea.libp2p.errors import (
     ChannelError,
     MalformedFrameError,
@@ -43,11 +45,14 @@ from pea2pea.libp2p.errors import (
     UnknownStreamError,
     WindowExceededError,
 )
-from pea2pea.libp2p.frames import ACK, DATA, INITIAL_WINDOW, PING, SYN, WINDOW_UPDATE, Frame
-from pea2pea.libp2p.multistream import HEADER, encode_message
+from pea2pea.libp2p.frames import ACK, DATA, INITIAL_WINDOW, PING, SYN, WINDOW_UPDATE, Frame, FrameDecoder, FrameEncoder
+from pea2pea.libp2p.host import _SECURE as SECURE
+from pea2pea.libp2p.host import YAMUX
+from pea2pea.libp2p.multistream import HEADER, Proposal, encode_message
 from pea2pea.libp2p.noise import check_payload, make_payload
 from pea2pea.libp2p.tls import EXTENSION, TLS, check_certificate, make_certificate, make_extension
-from support import LOOPBACK, AnyEndpoint, StreamEndpoint, accept, listening
+from support import LOOPBACK, AnyEndpoint, Recorder, StreamEndpoint, accept, listening
+from tls_support import UPDATE_BOTH, Forger
 
 SLOW_TO_TEST = pytest.mark.timeout(120)
 
@@ -191,6 +196,37 @@ async def test_a_listener_that_says_too_much_is_refused(memory: MemoryNetwork) -
         await end.aclose()
 
 
+@pytest.mark.parametrize("cut", [None, 0, 5, 11], ids=["one message", "two", "cut in the head", "cut at the end"])
+@pytest.mark.parametrize("name", KINDS)
+async def test_frames_in_the_packet_of_the_last_proposal_are_not_kept_waiting(
+    memory: MemoryNetwork, name: str, cut: int | None
+) -> None:
+    """Who proposes one protocol may go on as if it were agreed on; its frames come in messages of their own, or not."""
+    (ping,) = FrameEncoder().encode([Frame(PING, SYN, 0, 7)])
+
+    class Eager(KINDS[name]):  # type: ignore[misc, valid-type]
+        async def _secure(
+            self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        ) -> tuple[Channel, bytes]:
+            secured = await negotiate(Proposal(self.security), reader, writer)
+            channel = await SECURE[secured](self.identity, reader, writer, initiator=True)
+            proposal = Proposal((YAMUX,))
+            says = [proposal.take() + ping] if cut is None else [proposal.take() + ping[:cut], bytes(ping[cut:])]
+            writer.write(b"".join(channel.seal(part) for part in says if part))
+            secure = SecureStream(channel, reader, writer)
+            await negotiate(proposal, secure, secure)
+            return channel, bytes(secure.rest) + channel.received()
+
+        async def process_message(self, peer: Peer, message: Frame) -> None:
+            self.frames.add(message)
+
+    async with Eager(CALLER, memory, ANN) as caller, KINDS[name](OPEN, memory, BOB) as called:
+        caller.frames = Recorder()
+        await caller.connect(called.multiaddrs[0].addr)
+        assert await caller.frames.count(1) == [Frame(PING, ACK, 0, 7)]
+        assert asyncio.get_running_loop().time() < 1
+
+
 # Proofs that prove nothing
 
 
@@ -289,6 +325,54 @@ async def test_a_frame_that_is_none_over_tls(memory: MemoryNetwork) -> None:
         await caller.send(there, Frame(9, 0, 0, 0))
         (reason,) = await called.left.count(1)
         assert isinstance(reason.exception, MalformedFrameError)
+
+
+class Pipe:
+    """As much of a writer as a handshake needs."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self.reader = reader
+
+    def write(self, data: bytes) -> None:
+        self.reader.feed_data(data)
+
+    async def drain(self) -> None:
+        """There is room."""
+
+
+async def test_a_tls_peer_that_goes_on_asking_for_new_keys_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL answers each time, whether this side has anything to say or not: the answers wait, and have a bound."""
+    log: list[str] = []
+    made = tls_module._context
+
+    def logging(*args: Any) -> Any:
+        context = made(*args)
+        context.set_keylog_callback(lambda _, line: log.append(line.decode()))
+        return context
+
+    monkeypatch.setattr(tls_module, "_context", logging)
+    readers = asyncio.StreamReader(), asyncio.StreamReader()
+
+    def secure(identity: Identity, number: int) -> Coroutine[Any, Any, Channel]:
+        writer = cast(asyncio.StreamWriter, Pipe(readers[1 - number]))
+        return tls_module.secure_with_tls(identity, readers[number], writer, initiator=not number)
+
+    ann, bob = await asyncio.gather(secure(ANN, 0), secure(BOB, 1))
+    forger = Forger("\n".join(log), "CLIENT_TRAFFIC_SECRET_0")
+    decoder, encoder = bob.decoder(FrameDecoder()), bob.encoder(FrameEncoder())
+    frame = Frame(PING, SYN, 0, 7)
+    theirs = ann.decoder(FrameDecoder())
+    readers[0].feed_eof()
+    theirs.decode(memoryview(await readers[0].read()))  # tickets, if any
+    for _ in range(2):
+        for _ in range(100):
+            assert decoder.decode(memoryview(forger.update(UPDATE_BOTH))) == ([], 27)
+        assert theirs.decode(memoryview(b"".join(encoder.encode([frame]))))[0] == [frame]
+    asked = 0
+    with pytest.raises(ChannelError, match="new keys"):
+        while asked < 2 * tls_module.MOST_ANSWERS:
+            asked += decoder.decode(memoryview(forger.update(UPDATE_BOTH)))[1]
+    assert asked > tls_module.MOST_ANSWERS // 2
 
 
 @pytest.mark.parametrize("liar", ["dialler", "listener"])

@@ -1,6 +1,6 @@
 """TLS with peers that take nothing, or send what nobody needs: memory stays bounded, and the others get their turn.
 
-Records that no TLS library would send are made here, from the secrets that ``ssl`` writes into a key log.
+Records that no TLS library would send are forged, from the secrets that ``ssl`` writes into a key log.
 """
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from node_support import CALLER, OPEN, Witness, address
 from pea2pea import LengthDelimited, Peer, QueueFullError
@@ -24,48 +21,14 @@ from pea2pea.tls import TlsError
 from pea2pea.tls.transport import PORTION, Stage, TlsTransport, TlsWire
 from support import BufferedEndpoint, Endpoint, StreamEndpoint, turns
 from test_tls_wire import End, carry
-from tls_support import Networks, issued
+from tls_support import ALERT, DATA, HANDSHAKE, UPDATE_BOTH, Forger, Networks, issued
 
 KIB = 1024
 MIB = 1024 * KIB
-HANDSHAKE, ALERT, DATA = 22, 21, 23
 #: What ssl itself holds of a record that is not whole, and what this package does of one receive.
 MOST_HELD = PORTION + 32 * KIB
 
 NEW_SESSION_TICKET = b"\x04\0\0\x2d" + bytes(4) + b"xxxx" + b"\0" + b"\0\x20" + b"t" * 32 + b"\0\0"
-UPDATE, UPDATE_BOTH = b"\x18\0\0\1\0", b"\x18\0\0\1\1"
-
-
-class Forger:
-    """Makes records in the name of one side of a connection, from the secret that the key log has for it."""
-
-    def __init__(self, log: Path, name: str) -> None:
-        lines = (line.split() for line in log.read_text(encoding="ascii").splitlines())
-        self._rekey(bytes.fromhex([words[2] for words in lines if words[0] == name][-1]))
-
-    def _rekey(self, secret: bytes) -> None:
-        self._secret, self._sequence = secret, 0
-        self._cipher = AESGCM(self._expand(b"key", 32))
-        self._iv = int.from_bytes(self._expand(b"iv", 12))
-
-    def _expand(self, label: bytes, size: int) -> bytes:
-        """HKDF-Expand-Label of RFC 8446, section 7.1."""
-        label = b"tls13 " + label
-        info = size.to_bytes(2) + bytes((len(label),)) + label + b"\0"
-        return HKDFExpand(hashes.SHA384(), size, info).derive(self._secret)
-
-    def record(self, kind: int, content: bytes) -> bytes:
-        head = b"\x17\x03\x03" + (len(content) + 17).to_bytes(2)
-        nonce = (self._iv ^ self._sequence).to_bytes(12)
-        self._sequence += 1
-        return head + self._cipher.encrypt(nonce, content + bytes((kind,)), head)
-
-    def update(self, content: bytes = UPDATE) -> bytes:
-        """A record after which the next one has another key."""
-        record = self.record(HANDSHAKE, content)
-        self._rekey(self._expand(b"traffic upd", 48))
-        return record
-
 
 class Victim:
     """A connection that is open; ``forger`` speaks to ``end`` in the name of its peer."""
@@ -115,7 +78,8 @@ class Victims:
         carry(left, right)
         name = f"{'CLIENT' if server else 'SERVER'}_TRAFFIC_SECRET_0"
         assert left.wire.tls.cipher() == ("TLS_AES_256_GCM_SHA384", "TLSv1.3", 256)
-        return Victim(*((right, left) if server else (left, right)), Forger(self._log, name))
+        forger = Forger(self._log.read_text(encoding="ascii"), name)
+        return Victim(right, left, forger) if server else Victim(left, right, forger)
 
 
 @pytest.fixture
@@ -318,7 +282,8 @@ async def test_a_flood_does_not_keep_the_others_from_their_turn(over: Networks, 
         to_mallory = await bob.connect(address(mallory))
         (to_flood,) = await mallory.met.count(1)
         to_bob = await ann.connect(address(bob))
-        forger, (last,) = Forger(log, "SERVER_TRAFFIC_SECRET_0"), LengthDelimited().encode([b"last"])
+        forger = Forger(log.read_text(encoding="ascii"), "SERVER_TRAFFIC_SECRET_0")
+        (last,) = LengthDelimited().encode([b"last"])
         ticket = NEW_SESSION_TICKET * 10
         records = [forger.record(HANDSHAKE, ticket) for _ in range(3 * MIB // len(ticket))]
         wire_of(to_flood).raw.write(b"".join(records) + forger.record(DATA, bytes(last)))

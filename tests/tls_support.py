@@ -7,6 +7,10 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
 from node_support import Witness
 from pea2pea.network import Network
 from pea2pea.tls import TlsConfig, TlsIdentity, TlsNetwork
@@ -62,3 +66,44 @@ class Networks:
         certificates = tuple(one.certificate_pem for one in trusted or (authority(),))
         own = self.save(identity) if identity is not None else None
         return TlsNetwork(TlsConfig(certificate=own, trusted_pem=certificates, **options), self._below)
+
+
+# Records that no library sends
+
+#: Kinds of records, and two messages of a handshake that ask for new keys: this side's, and both sides'.
+ALERT, HANDSHAKE, DATA = 21, 22, 23
+UPDATE, UPDATE_BOTH = b"\x18\0\0\1\0", b"\x18\0\0\1\1"
+
+
+class Forger:
+    """Makes records in the name of one side of a connection, from the last secret of this name in a key log.
+
+    The side itself has sent nothing since the handshake. The cipher is TLS_AES_256_GCM_SHA384.
+    """
+
+    def __init__(self, log: str, name: str) -> None:
+        lines = (line.split() for line in log.splitlines())
+        self._rekey(bytes.fromhex([words[2] for words in lines if words[0] == name][-1]))
+
+    def _rekey(self, secret: bytes) -> None:
+        self._secret, self._sequence = secret, 0
+        self._cipher = AESGCM(self._expand(b"key", 32))
+        self._iv = int.from_bytes(self._expand(b"iv", 12))
+
+    def _expand(self, label: bytes, size: int) -> bytes:
+        """HKDF-Expand-Label of RFC 8446, section 7.1."""
+        label = b"tls13 " + label
+        info = size.to_bytes(2) + bytes((len(label),)) + label + b"\0"
+        return HKDFExpand(hashes.SHA384(), size, info).derive(self._secret)
+
+    def record(self, kind: int, content: bytes) -> bytes:
+        head = b"\x17\x03\x03" + (len(content) + 17).to_bytes(2)
+        nonce = (self._iv ^ self._sequence).to_bytes(12)
+        self._sequence += 1
+        return head + self._cipher.encrypt(nonce, content + bytes((kind,)), head)
+
+    def update(self, content: bytes = UPDATE) -> bytes:
+        """A record after which the next one has another key."""
+        record = self.record(HANDSHAKE, content)
+        self._rekey(self._expand(b"traffic upd", 48))
+        return record

@@ -51,6 +51,13 @@ class Channel(ABC):
     async def receive(self, reader: asyncio.StreamReader) -> bytes:
         """Return some plaintext; raise where the stream ends or was altered."""
 
+    def received(self) -> bytes:
+        """Return the plaintext of what was taken from the reader and not asked for yet; asked for before a decoder is.
+
+        Without it that would wait in the channel until the peer sends something more.
+        """
+        return b""
+
 
 class SecureStream:
     """A reader and writer of plaintext, for as long as the handshake lasts."""

@@ -198,7 +198,7 @@ class Host(OnePerPeer, Handshake, Reading[Frame], Writing[Frame]):
         channel = await _SECURE[name](self.identity, reader, writer, initiator=initiator, expected=expected)
         secure = SecureStream(channel, reader, writer)
         await negotiate(side((YAMUX,)), secure, secure)
-        return channel, bytes(secure.rest)
+        return channel, bytes(secure.rest) + channel.received()
 
     def decoder(self, peer: Peer) -> Decoder[Frame]:
         """Frames, out of the secure channel."""

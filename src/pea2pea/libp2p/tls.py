@@ -36,6 +36,9 @@ SIGNED_PREFIX: Final = b"libp2p-tls-handshake:"
 MAX_EXTENSION: Final = 8192
 #: Bytes taken from, or given to, OpenSSL at once.
 PORTION: Final = 256 * 1024
+#: Bytes that OpenSSL answers by itself, to a peer that asks for new keys, before this side sends anything. A receive
+#: asks for that much at the most, and nobody has a reason to ask for more.
+MOST_ANSWERS: Final = PORTION
 #: Seconds for whoever is refused to read it.
 LAST_WORDS: Final = 1.0
 _LIFETIME: Final = datetime.timedelta(days=3650)
@@ -157,6 +160,42 @@ class _Judge:
         return True
 
 
+class _Records:
+    """What OpenSSL is given and what it gives, when the handshake is over."""
+
+    __slots__ = ("_answers", "_connection")
+
+    def __init__(self, connection: SSL.Connection) -> None:
+        self._connection = connection
+        # What it says by itself to what came. It goes with what is sent next, as RFC 8446, section 4.6.3, has it.
+        self._answers = bytearray()
+
+    def add(self, data: bytes) -> None:
+        """Take what came."""
+        self._connection.bio_write(data)
+
+    def decrypt(self) -> bytes:
+        """Return some plaintext, or none where more has to come first. Raises :class:`ChannelError`."""
+        if plaintext := _decrypt(self._connection):
+            return plaintext
+        self._answers += _output(self._connection)
+        if len(self._answers) > MOST_ANSWERS:
+            raise ChannelError("TLS: the peer goes on asking for new keys")
+        return b""
+
+    def encrypt(self, plaintext: bytes) -> bytes:
+        """Return what to send. Raises :class:`ChannelError`."""
+        try:
+            self._connection.sendall(plaintext)
+        except SSL.Error as error:  # it is over since something came that does not decrypt
+            raise _failure(error) from error
+        sealed = _output(self._connection)
+        if self._answers:
+            sealed = bytes(self._answers) + sealed
+            self._answers.clear()
+        return sealed
+
+
 class TlsChannel(Channel):
     """A finished TLS handshake."""
 
@@ -164,31 +203,33 @@ class TlsChannel(Channel):
 
     def __init__(self, connection: SSL.Connection, remote_id: PeerId) -> None:
         self.remote_id = remote_id
-        self._connection = connection
+        self._records = _Records(connection)
 
     def decoder(self, inner: Decoder[Message]) -> Decoder[Message]:
-        return TlsDecoder(self._connection, inner)
+        return TlsDecoder(self._records, inner)
 
     def encoder(self, inner: Encoder[Message]) -> Encoder[Message]:
-        return TlsEncoder(self._connection, inner)
+        return TlsEncoder(self._records, inner)
 
     def seal(self, plaintext: bytes) -> bytes:
-        self._connection.sendall(plaintext)
-        return _output(self._connection)
+        return self._records.encrypt(plaintext)
 
     async def receive(self, reader: asyncio.StreamReader) -> bytes:
-        while not (plaintext := _decrypt(self._connection)):
-            self._connection.bio_write(await _some(reader))
+        while not (plaintext := self._records.decrypt()):
+            self._records.add(await _some(reader))
         return plaintext
+
+    def received(self) -> bytes:
+        return b"".join(iter(self._records.decrypt, b""))
 
 
 class TlsDecoder(Decoder[Message], Generic[Message]):
     """Decrypts, and has ``inner`` decode the plaintext, of which it keeps what is not a whole frame yet."""
 
-    __slots__ = ("_connection", "_failure", "_inner", "_kept", "_need")
+    __slots__ = ("_failure", "_inner", "_kept", "_need", "_records")
 
-    def __init__(self, connection: SSL.Connection, inner: Decoder[Message]) -> None:
-        self._connection = connection
+    def __init__(self, records: _Records, inner: Decoder[Message]) -> None:
+        self._records = records
         self._inner = inner
         self._kept = bytearray()
         self._need = 0
@@ -197,9 +238,9 @@ class TlsDecoder(Decoder[Message], Generic[Message]):
     def decode(self, buffer: memoryview) -> tuple[Sequence[Message], int]:
         if self._failure is not None:
             raise self._failure
-        self._connection.bio_write(bytes(buffer))
+        self._records.add(bytes(buffer))
         try:
-            while plaintext := _decrypt(self._connection):
+            while plaintext := self._records.decrypt():
                 self._kept += plaintext
         except ChannelError as error:
             self._failure = error
@@ -238,22 +279,16 @@ class TlsDecoder(Decoder[Message], Generic[Message]):
 class TlsEncoder(Encoder[Message], Generic[Message]):
     """Has ``inner`` encode messages, and encrypts the bytes."""
 
-    __slots__ = ("_connection", "_inner")
+    __slots__ = ("_inner", "_records")
 
-    def __init__(self, connection: SSL.Connection, inner: Encoder[Message]) -> None:
-        self._connection = connection
+    def __init__(self, records: _Records, inner: Encoder[Message]) -> None:
+        self._records = records
         self._inner = inner
 
     def encode(self, messages: Sequence[Message]) -> Sequence[Buffer]:
         plaintext = b"".join(self._inner.encode(messages))
-        buffers = []
-        for start in range(0, len(plaintext), PORTION):
-            try:
-                self._connection.sendall(plaintext[start : start + PORTION])
-            except SSL.Error as error:  # it is over since something came that does not decrypt
-                raise _failure(error) from error
-            buffers.append(_output(self._connection))
-        return buffers
+        parts = (plaintext[start : start + PORTION] for start in range(0, len(plaintext), PORTION))
+        return [self._records.encrypt(part) for part in parts]
 
 
 async def secure_with_tls(
