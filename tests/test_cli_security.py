@@ -17,7 +17,7 @@ from pea2pea.cli.main import main, parser, plan_of
 from pea2pea.cli.security import NoiseSeal, Security, crowd_security
 from pea2pea.cli.tree import Target
 from pea2pea.cli.wire import HELLO_SIZE, Bitmap, Hello, Wire
-from pea2pea.noise import load_or_make_key
+from pea2pea.noise import NoiseError, load_or_make_key
 from pea2pea.tls.certificates import load_identity, load_or_make_identity
 from test_cli_jobs import running
 from test_cli_main import process
@@ -90,17 +90,34 @@ async def test_without_what_the_other_side_asks_for_nothing_is_sent(file: Path, 
         assert "cannot reach" in await refusal(file, sharer, getter)
 
 
+async def test_a_hello_ends_where_it_ends_however_it_is_cut_into_noise_messages() -> None:
+    """What follows in the same message is the first that is decoded."""
+    hello, wire = Hello(Target(1000, bytes(32))), Wire(Target(1000, bytes(32)))
+    said = hello.encode() + b"".join(map(bytes, wire.encode([Bitmap(1)])))
+    for cut in (len(said), HELLO_SIZE, 1, HELLO_SIZE + 1):
+        (ann, session), reader = sessions(), asyncio.StreamReader()
+        bob = NoiseSeal(session)
+        reader.feed_data(ann.seal(said[:cut]) + ann.seal(said[cut:]))
+        assert await bob.read(reader) == hello
+        reader.feed_eof()
+        assert bob.decoder(wire).decode(memoryview(await reader.read()))[0] == [Bitmap(1)]
+
+
 async def test_who_does_not_begin_with_a_hello_is_refused() -> None:
     ann, bob = (NoiseSeal(session) for session in sessions())
     reader = asyncio.StreamReader()
     hello = Hello(Target(1000, bytes(32)))
     reader.feed_data(ann.seal(hello))
     assert await bob.read(reader) == hello
-    ann._inner.wire = Wire(Target(1000, bytes(32)))
-    reader.feed_data(b"".join(ann._encoder.encode([Bitmap(1)])))
-    with pytest.raises(PeerFaultError, match="hello"):
+    reader.feed_data(b"".join(ann.encoder(Wire(Target(1000, bytes(32)))).encode([Bitmap(1)])) * 9)
+    with pytest.raises(NoiseError):  # the same message again
         await bob.read(reader)
-    assert bob._inner.frame_size(memoryview(b"")) == HELLO_SIZE
+    for said, problem in ((bytes(HELLO_SIZE), PeerFaultError), (b"pea2pea", ConnectionError)):
+        (one, other), reader = sessions(), asyncio.StreamReader()
+        reader.feed_data(one.seal(said))
+        reader.feed_eof()
+        with pytest.raises(problem):
+            await NoiseSeal(other).read(reader)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from noise_support import ANN, BOB, EVE, Secret, config_for, states
-from pea2pea import Addr, ConfigError, DisconnectReason, HandshakeError, LengthDelimited, Origin, Peer
+from noise_support import ANN, BOB, EVE, Secret, config_for, sessions, states
+from pea2pea import Addr, ConfigError, DisconnectReason, HandshakeError, LengthDelimited, Origin, Peer, Raw
+from pea2pea.errors import UsageError
 from pea2pea.memory import MemoryNetwork
 from pea2pea.network import Network
 from pea2pea.noise import (
@@ -20,6 +21,7 @@ from pea2pea.noise import (
     MalformedMessageError,
     NoiseConfig,
     NoiseError,
+    NoiseReader,
     NoiseSession,
     PeerNotAllowedError,
     shake_hands,
@@ -159,13 +161,127 @@ async def test_the_end_of_xx_and_what_follows_it_in_one_packet(net: Network) -> 
         await endpoint.aclose()
 
 
+class Greeter(Secret):
+    """Goes on with the handshake over the session: five bytes of greeting from either side."""
+
+    refusal: NoiseError | None = None
+
+    async def handshake(
+        self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> NoiseSession:
+        session = await super().handshake(peer, reader, writer)
+        writer.write(session.seal(b"hello"))
+        try:
+            with NoiseReader(session, reader) as plain:
+                assert await plain.readexactly(2) + await plain.readexactly(3) == b"hello"
+        except NoiseError as error:
+            self.refusal = error
+            raise
+        return session
+
+
+FIRST, SECOND = (b"".join(map(bytes, LengthDelimited().encode([text]))) for text in (b"first", b"second"))
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["goes on", "ends"])
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [b"hello" + FIRST + SECOND],
+        [b"hel", b"lo" + FIRST + SECOND],
+        [b"hello" + FIRST, SECOND],
+        [b"hello", FIRST + SECOND],
+        [b"hello" + FIRST[:2], FIRST[2:] + SECOND],
+        [b"", b"hello" + FIRST + SECOND[:-1], b"", SECOND[-1:]],
+        [b"hello" + FIRST, b"", SECOND],
+    ],
+)
+async def test_what_is_left_of_a_message_of_a_longer_handshake_does_not_wait_for_more(
+    net: Network, messages: list[bytes], ends: bool
+) -> None:
+    """All in one packet with the end of the handshake, and then no byte more."""
+    async with Greeter(config_for("NN", initiator=False), net, listen=True) as node:
+        them, endpoint = states("NN")[0], StreamEndpoint()
+        await net.dial(address(node), endpoint)
+        endpoint.transport.write(framed(them.write_message()))
+        them.read_message((await endpoint.until_data(50))[2:50])
+        sending, receiving = them.split()
+        endpoint.transport.write(b"".join(framed(sending.encrypt(b"", part)) for part in messages))
+        if ends:
+            endpoint.transport.write_eof()
+        assert await node.messages.count(2) == [b"first", b"second"]
+        assert receiving.decrypt(b"", (await endpoint.until_data(50 + 23))[52:]) == b"hello"
+        if not ends:
+            endpoint.transport.write(sealed(them, b"third", after=len(messages)))
+            assert (await node.messages.count(3))[2] == b"third"
+        await endpoint.aclose()
+
+
+async def test_a_longer_handshake_rekeys_in_step(memory: MemoryNetwork) -> None:
+    """Whatever is read of the messages by hand, and whatever by the decoder, each counts once."""
+    configs = [NoiseConfig(protocol=XX, static_key=key, rekey_after=2) for key in (ANN, BOB)]
+    async with Greeter(configs[1], memory, listen=True) as bob, Greeter(configs[0], memory) as ann:
+        peer = await ann.connect(address(bob))
+        for number in range(7):
+            await ann.send(peer, b"%d" % number)
+            await ann.flush(peer)
+        assert await bob.messages.count(7) == [b"%d" % number for number in range(7)]
+
+
+async def test_damage_behind_what_was_read_by_hand_ends_the_connection_after_the_good(memory: MemoryNetwork) -> None:
+    async with Greeter(config_for("NN", initiator=False), memory, listen=True) as node:
+        them, endpoint = states("NN")[0], StreamEndpoint()
+        await memory.dial(address(node), endpoint)
+        endpoint.transport.write(framed(them.write_message()))
+        them.read_message((await endpoint.until_data(50))[2:50])
+        good = framed(them.split()[0].encrypt(b"", b"hello" + FIRST))
+        endpoint.transport.write(good + framed(bytes(20)))
+        (reason,) = await node.ended.count(1)
+        assert isinstance(reason.exception, DecryptError) and node.messages.items == [b"first"]
+        await endpoint.aclose()
+
+
+async def test_a_longer_handshake_that_is_cut(memory: MemoryNetwork) -> None:
+    for said in (b"", b"\0", framed(b"x" * 30)[:-1]):
+        async with Greeter(config_for("NN", initiator=False), memory, listen=True) as node:
+            them, endpoint = states("NN")[0], StreamEndpoint()
+            await memory.dial(address(node), endpoint)
+            endpoint.transport.write(framed(them.write_message()) + said)
+            endpoint.transport.write_eof()
+            await endpoint.events.has("lost")
+            assert not node.peers and not node.messages.items
+        assert isinstance(node.refusal, HandshakeCutError)
+
+
+async def test_plaintext_is_read_by_hand_until_there_is_a_decoder() -> None:
+    ann, bob = sessions()
+    reader = asyncio.StreamReader()
+    reader.feed_data(ann.seal(b"one two ") + ann.seal(b"three "))
+    with NoiseReader(bob, reader) as plain:
+        assert await plain.readexactly(4) == b"one "
+    with pytest.raises(RuntimeError), NoiseReader(bob, reader) as plain:  # what goes wrong in it loses nothing
+        assert await plain.readexactly(2) == b"tw"
+        raise RuntimeError
+    reader.feed_eof()
+    with NoiseReader(bob, reader) as plain:
+        assert await plain.readexactly(2) == b"o "
+    with NoiseReader(bob, reader) as plain:
+        assert await plain.readexactly(0) == b""
+        assert await plain.readexactly(3) == b"thr"
+    decoder = bob.decoder(Raw())
+    assert decoder.decode(memoryview(await reader.read())) == ([b"ee "], 24)
+    with pytest.raises(UsageError):
+        NoiseReader(bob, reader)
+
+
 def framed(message: bytes) -> bytes:
     return LENGTH.pack(len(message)) + message
 
 
-def sealed(state: HandshakeState, *messages: bytes) -> bytes:
-    """Each message as a frame, in a Noise message of its own."""
+def sealed(state: HandshakeState, *messages: bytes, after: int = 0) -> bytes:
+    """Each message as a frame, in a Noise message of its own, ``after`` so many others."""
     cipher: CipherState = state.split()[0]
+    cipher.nonce = after
     frames = (b"".join(map(bytes, LengthDelimited().encode([message]))) for message in messages)
     return b"".join(framed(cipher.encrypt(b"", frame)) for frame in frames)
 

@@ -7,21 +7,17 @@ by keys comes before the hellos, which go encrypted already; with TLS, the netwo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pea2pea import Decoder, Encoder, Peer
 
-from .errors import CliError, PeerFaultError
+from .errors import CliError
 from .wire import HELLO_SIZE, Hello, Message, Wire
 
 if TYPE_CHECKING:
     from pea2pea.noise import NoiseConfig, NoiseSession
-
-#: How long a Noise message says that it is, in bytes.
-_LENGTH = 2
 
 
 class Seal:
@@ -102,52 +98,25 @@ class NoiseSeal(Seal):
     """Encrypts both, in that order, by the same session."""
 
     def __init__(self, session: NoiseSession) -> None:
-        self._inner = _Opening()
-        self._decoder: Decoder[Any] = session.decoder(self._inner)
-        self._encoder: Encoder[Any] = session.encoder(self._inner)
+        self._session = session
 
     def seal(self, hello: Hello) -> bytes:
-        return b"".join(self._encoder.encode([hello]))
+        return self._session.seal(hello.encode())
 
     async def read(self, reader: asyncio.StreamReader) -> Hello:
+        from pea2pea.noise import HandshakeCutError, NoiseReader
+
         try:
-            head = await reader.readexactly(_LENGTH)
-            frame = head + await reader.readexactly(int.from_bytes(head))
-        except asyncio.IncompleteReadError as error:
+            with NoiseReader(self._session, reader) as plain:
+                return Hello.decode(await plain.readexactly(HELLO_SIZE))
+        except HandshakeCutError as error:
             raise ConnectionError("it hung up: is this node's key on its allow-list?") from error
-        hellos, _ = self._decoder.decode(memoryview(frame))
-        if len(hellos) != 1:
-            raise PeerFaultError("the other side does not begin with a hello")
-        hello: Hello = hellos[0]
-        return hello
 
     def decoder(self, wire: Wire) -> Decoder[Message]:
-        self._inner.wire = wire
-        return self._decoder
+        return self._session.decoder(wire)
 
     def encoder(self, wire: Wire) -> Encoder[Message]:
-        self._inner.wire = wire
-        return self._encoder
-
-
-class _Opening(Decoder[Any], Encoder[Any]):
-    """Hellos, and from when ``wire`` is set, messages."""
-
-    def __init__(self) -> None:
-        self.wire: Wire | None = None
-
-    def decode(self, buffer: memoryview) -> tuple[Sequence[Any], int]:
-        if self.wire is not None:
-            return self.wire.decode(buffer)
-        if len(buffer) < HELLO_SIZE:
-            return (), 0
-        return [Hello.decode(bytes(buffer[:HELLO_SIZE]))], HELLO_SIZE
-
-    def frame_size(self, head: memoryview) -> int:
-        return self.wire.frame_size(head) if self.wire is not None else HELLO_SIZE
-
-    def encode(self, messages: Sequence[Any]) -> Sequence[bytes | bytearray | memoryview]:
-        return self.wire.encode(messages) if self.wire is not None else [hello.encode() for hello in messages]
+        return self._session.encoder(wire)
 
 
 class Arguments(Protocol):

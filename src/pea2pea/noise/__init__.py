@@ -24,12 +24,13 @@ from .errors import (
     NonceExhaustedError,
     PeerNotAllowedError,
 )
-from .handshake import NoiseConfig, NoiseHandshake, shake_hands
+from .handshake import NoiseConfig, NoiseHandshake, NoiseReader, shake_hands
 from .keys import load_key, load_or_make_key, save_key
 from .state import HandshakeState, NoiseProtocol
 
 __all__ = [
     "DecryptError", "HandshakeCutError", "HandshakeState", "KeyFileError", "KeyPair", "MalformedMessageError",
-    "NoiseConfig", "NoiseDecoder", "NoiseEncoder", "NoiseError", "NoiseHandshake", "NoiseProtocol", "NoiseSession",
-    "NonceExhaustedError", "PeerNotAllowedError", "load_key", "load_or_make_key", "save_key", "shake_hands",
+    "NoiseConfig", "NoiseDecoder", "NoiseEncoder", "NoiseError", "NoiseHandshake", "NoiseProtocol", "NoiseReader",
+    "NoiseSession", "NonceExhaustedError", "PeerNotAllowedError", "load_key", "load_or_make_key", "save_key",
+    "shake_hands",
 ]

@@ -52,16 +52,20 @@ class NoiseDecoder(Decoder[In], Generic[In]):
     after the good ones before it were given.
     """
 
-    __slots__ = ("_cipher", "_failure", "_filled", "_inner", "_kept", "_need", "_rekey_after")
+    __slots__ = ("_again", "_cipher", "_failure", "_filled", "_inner", "_kept", "_need", "_rekey_after")
 
-    def __init__(self, inner: Decoder[In], cipher: CipherState, rekey_after: int | None = None) -> None:
+    def __init__(
+        self, inner: Decoder[In], cipher: CipherState, rekey_after: int | None = None, left: bytes | None = None
+    ) -> None:
         self._inner = inner
         self._cipher = cipher
         self._rekey_after = rekey_after
         # The first _filled bytes of _kept are decrypted and not decoded yet; _need make a frame (0: unknown).
-        self._kept = bytearray()
-        self._filled = 0
+        self._kept = bytearray(left or b"")
+        self._filled = len(self._kept)
         self._need = 0
+        # The first message was decrypted during the handshake, and is here to have what is left of it decoded.
+        self._again = left is not None
         self._failure: Exception | None = None
 
     def decode(self, buffer: memoryview) -> tuple[Sequence[In], int]:
@@ -70,8 +74,9 @@ class NoiseDecoder(Decoder[In], Generic[In]):
         ends, size = _whole_messages(buffer)
         if not ends:
             return (), 0
+        done, self._again = ends.pop(0) if self._again else 0, False
         memory = self._memory_for(size)
-        used, filled = self._decrypt(buffer, ends, memory)
+        used, filled = self._decrypt(buffer, done, ends, memory)
         messages = self._decode(memory, filled)
         if self._failure is None:
             return messages, used
@@ -93,13 +98,13 @@ class NoiseDecoder(Decoder[In], Generic[In]):
     def __repr__(self) -> str:
         return f"<NoiseDecoder of {self._inner!r}>"
 
-    def _decrypt(self, buffer: memoryview, ends: list[int], memory: bytearray) -> tuple[int, int]:
-        """Decrypt the messages that end at ``ends`` behind what is kept.
+    def _decrypt(self, buffer: memoryview, done: int, ends: list[int], memory: bytearray) -> tuple[int, int]:
+        """Decrypt the messages from ``done`` on, which end at ``ends``, behind what is kept.
 
         Returns how many bytes of ``buffer`` are done with, and how many of ``memory`` are filled.
         """
         cipher, rekey_after, view = self._cipher, self._rekey_after, memoryview(memory)
-        used, filled = 0, self._filled
+        used, filled = done, self._filled
         try:
             for end in ends:
                 stop = filled + end - used - OVERHEAD
@@ -193,7 +198,9 @@ class NoiseEncoder(Encoder[Out], Generic[Out]):
 class NoiseSession:
     """What a handshake made: who the peer is, and the ciphers of both directions."""
 
-    __slots__ = ("_lent", "_receiving", "_rekey_after", "_sending", "handshake_hash", "protocol", "remote_static")
+    __slots__ = (
+        "_left", "_lent", "_receiving", "_rekey_after", "_sending", "handshake_hash", "protocol", "remote_static",
+    )
 
     #: The protocol that was spoken.
     protocol: NoiseProtocol
@@ -218,11 +225,12 @@ class NoiseSession:
         self._sending, self._receiving = ciphers
         self._rekey_after = rekey_after
         self._lent: set[str] = set()
+        self._left: bytes | None = None
 
     def decoder(self, inner: Decoder[In]) -> NoiseDecoder[In]:
         """Return what decrypts this connection for ``inner``. Only once: a second would miss what the first took."""
         self._lend("decoder")
-        return NoiseDecoder(inner, self._receiving, self._rekey_after)
+        return NoiseDecoder(inner, self._receiving, self._rekey_after, self._left)
 
     def encoder(self, inner: Encoder[Out]) -> NoiseEncoder[Out]:
         """Return what encrypts for this connection what ``inner`` encodes. Only once."""
@@ -243,12 +251,28 @@ class NoiseSession:
         return LENGTH.pack(len(sealed)) + sealed
 
     def unseal(self, message: Buffer) -> bytes:
-        """Return the plaintext of one message that came, without its length. Raises as a decoder does."""
-        if "decoder" in self._lent:
-            raise UsageError("there is a decoder: what comes is its own")
+        """Return the plaintext of one message that came, without its length. Raises as a decoder does.
+
+        All of it is then the caller's; for reading less, there is :class:`NoiseReader`.
+        """
+        self.check_unread()
+        if self._left is not None:
+            left, self._left = self._left, None
+            return left
         plaintext = self._receiving.decrypt(b"", message)
         self._count(self._receiving)
         return plaintext
+
+    def give_back(self, left: bytes) -> None:
+        """Have the message that was unsealed last come again: it is to be in front of all others that the decoder, or
+        ``unseal``, is given, with its length, and ``left`` is what that makes of it."""
+        self.check_unread()
+        self._left = left
+
+    def check_unread(self) -> None:
+        """Raise :class:`UsageError` where there is a decoder, to which all belongs that comes."""
+        if "decoder" in self._lent:
+            raise UsageError("there is a decoder: what comes is its own")
 
     def _lend(self, what: str) -> None:
         if what in self._lent:

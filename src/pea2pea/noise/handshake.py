@@ -9,6 +9,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from ..errors import ConfigError
 from ..peer import Peer
@@ -125,6 +126,54 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
         return await reader.readexactly(size)
     except asyncio.IncompleteReadError as error:
         raise HandshakeCutError("the stream ended inside the handshake: the other side left, or refused") from error
+
+
+class NoiseReader:
+    """The plaintext of a session, for a handshake that goes on over it: ``with NoiseReader(session, reader) as plain``.
+
+    What came in one message with what was read, and was not read itself, is given back when the ``with`` block ends:
+    the session's decoder begins with it, and need not wait for another byte. Raises :class:`UsageError` where there
+    is a decoder already.
+    """
+
+    def __init__(self, session: NoiseSession, reader: asyncio.StreamReader) -> None:
+        session.check_unread()
+        self._session = session
+        self._reader = reader
+        # The last message as it came, and what is not read of it yet.
+        self._message = b""
+        self._left = b""
+
+    async def readexactly(self, n: int) -> bytes:
+        """Return the next ``n`` bytes.
+
+        Raises :class:`HandshakeCutError` where the stream ends before them, and what a decoder raises.
+        """
+        parts, lacking = [], n
+        while lacking > len(self._left):
+            parts.append(self._left)
+            lacking -= len(self._left)
+            self._left = b""
+            self._message = await _read(self._reader)
+            self._left = self._session.unseal(self._message)
+        parts.append(self._left[:lacking])
+        self._left = self._left[lacking:]
+        return b"".join(parts)
+
+    def __enter__(self) -> NoiseReader:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        left, self._left = self._left, b""
+        if left:
+            self._session.give_back(left)
+            _put_back(self._reader, LENGTH.pack(len(self._message)) + self._message)
+
+
+def _put_back(reader: asyncio.StreamReader, data: bytes) -> None:
+    """Have ``data`` come first again. What a handshake has not read is what the node gives the decoder."""
+    # A reader has no method for it: feeding comes last, and not at all when the end was fed.
+    cast(Any, reader)._buffer[:0] = data
 
 
 class NoiseHandshake(Handshake):
