@@ -52,6 +52,7 @@ from pea2pea.libp2p.multistream import HEADER, Proposal, encode_message
 from pea2pea.libp2p.noise import check_payload, make_payload
 from pea2pea.libp2p.tls import EXTENSION, TLS, check_certificate, make_certificate, make_extension
 from support import LOOPBACK, AnyEndpoint, Recorder, StreamEndpoint, accept, listening
+from tls_support import DATA as TLS_DATA
 from tls_support import UPDATE_BOTH, Forger
 
 SLOW_TO_TEST = pytest.mark.timeout(120)
@@ -340,7 +341,10 @@ class Pipe:
         """There is room."""
 
 
-async def test_a_tls_peer_that_goes_on_asking_for_new_keys_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("talks", [False, True], ids=["and says nothing", "and says something, too"])
+async def test_a_tls_peer_that_goes_on_asking_for_new_keys_is_left(
+    monkeypatch: pytest.MonkeyPatch, talks: bool
+) -> None:
     """OpenSSL answers each time, whether this side has anything to say or not: the answers wait, and have a bound."""
     log: list[str] = []
     made = tls_module._context
@@ -368,11 +372,14 @@ async def test_a_tls_peer_that_goes_on_asking_for_new_keys_is_left(monkeypatch: 
         for _ in range(100):
             assert decoder.decode(memoryview(forger.update(UPDATE_BOTH))) == ([], 27)
         assert theirs.decode(memoryview(b"".join(encoder.encode([frame]))))[0] == [frame]
+    most = tls_module.MOST_ANSWERS if talks else tls_module.MOST_USELESS
     asked = 0
-    with pytest.raises(ChannelError, match="new keys"):
-        while asked < 2 * tls_module.MOST_ANSWERS:
+    with pytest.raises(ChannelError, match="new keys" if talks else "for nobody"):
+        while asked < 2 * most:
             asked += decoder.decode(memoryview(forger.update(UPDATE_BOTH)))[1]
-    assert asked > tls_module.MOST_ANSWERS // 2
+            if talks:
+                decoder.decode(memoryview(forger.record(TLS_DATA, b"".join(FrameEncoder().encode([frame])))))
+    assert asked > most // 2
 
 
 @pytest.mark.parametrize("liar", ["dialler", "listener"])

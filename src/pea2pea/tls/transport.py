@@ -21,6 +21,11 @@ PORTION: Final = 256 * 1024
 #: Bytes that ssl answers by itself, and that the peer has not taken. A receive asks for that much at the most; who
 #: goes on to ask for new keys (RFC 8446, section 4.6.3) and reads no answer would fill the memory with them.
 MOST_UNREAD: Final = PORTION
+#: Bytes that came and held nothing for the app. A peer has a few kilobytes of tickets to send, and now and then a new
+#: key; these cost 15 us a piece, so that one that sends nothing else would take most of a processor for 1 MB/s.
+MOST_USELESS: Final = 64 * 1024
+#: Bytes in which a byte for the app may come: a record of one byte has 23.
+WORTH: Final = 32
 #: Seconds for who is refused to read why, and to leave: hanging up on what it still sends would take the reason back.
 LINGER: Final = 1.0
 
@@ -72,6 +77,7 @@ class TlsWire(asyncio.BufferedProtocol):
         self._held = False
         self._due = False
         self._unread = 0
+        self._useless = 0
         self._closing = False
         self._given_up = False
         # The app was given its transport, and is owed its end.
@@ -168,6 +174,7 @@ class TlsWire(asyncio.BufferedProtocol):
         if self._stage is Stage.HANDSHAKE:
             self._shake_hands()
         else:
+            self._useless += nbytes
             self._deliver()
 
     def eof_received(self) -> bool:
@@ -208,10 +215,13 @@ class TlsWire(asyncio.BufferedProtocol):
         while more and not (self._paused or self._closing or self._peer_ended) and self._stage is Stage.OPEN:
             view = self.app.get_buffer(-1) if self._buffered else memoryview(bytearray(PORTION))
             size, more = self._decrypt(memoryview(view))
+            self._useless = max(0, self._useless - WORTH * size)
             if size and self._buffered:
                 self.app.buffer_updated(size)
             elif size:
                 self.app.data_received(bytes(view[:size]))
+            if not more and self._useless > MOST_USELESS:
+                self._failure = self._failure or TlsError("the peer sends what is for nobody, without end")
             if self._failure is not None:
                 self._fail(self._failure)
             elif self._peer_ended and not self.app.eof_received():
