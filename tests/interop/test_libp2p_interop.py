@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +20,7 @@ from libp2p_peers import dialler, events, js_command, listener, py_command
 from libp2p_support import ANN, ECHO, KINDS, MIB, WitnessHost, echoed
 from node_support import CALLER, OPEN
 from pea2pea import HandshakeError, Peer
-from pea2pea.libp2p import ChannelError, Connection, PeerId, PeerIdentityError, UnsupportedProtocolError
+from pea2pea.libp2p import ChannelError, Connection, Identity, PeerId, PeerIdentityError, UnsupportedProtocolError
 from pea2pea.libp2p import noise as noise_module
 from pea2pea.libp2p import tls as tls_module
 from pea2pea.libp2p.channel import negotiate
@@ -170,6 +171,37 @@ async def test_who_is_not_expected_is_refused(kind: type[WitnessHost], ready: Sa
         with pytest.raises(HandshakeError) as caught:
             await host.dial(f"{address}/{ANN.peer_id}")
         assert isinstance(caught.value.__cause__, PeerIdentityError)
+
+
+# Keys
+
+JS_READS = """
+import { readFileSync } from 'node:fs'
+import { privateKeyFromProtobuf } from '@libp2p/crypto/keys'
+import { peerIdFromPrivateKey } from '@libp2p/peer-id'
+process.stdout.write(peerIdFromPrivateKey(privateKeyFromProtobuf(readFileSync(process.argv[1]))).toString())
+"""
+JS_WRITES = """
+import { writeFileSync } from 'node:fs'
+import { generateKeyPair, privateKeyToProtobuf } from '@libp2p/crypto/keys'
+import { peerIdFromPrivateKey } from '@libp2p/peer-id'
+const key = await generateKeyPair('Ed25519')
+writeFileSync(process.argv[1], privateKeyToProtobuf(key), { mode: 0o600 })
+process.stdout.write(peerIdFromPrivateKey(key).toString())
+"""
+
+
+def test_a_file_with_a_key_is_read_by_js_and_theirs_is_read_here(js: list[str], tmp_path: Path) -> None:
+    node, place = js[0], Path(js[1]).parent
+
+    def run_js(program: str, path: Path) -> str:
+        words = [node, "--input-type=module", "--eval", program, str(path)]
+        return subprocess.run(words, cwd=place, capture_output=True, text=True, check=True).stdout
+
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    identity = Identity.load_or_make(ours)
+    assert run_js(JS_READS, ours) == str(identity.peer_id)
+    assert run_js(JS_WRITES, theirs) == str(Identity.load(theirs).peer_id)
 
 
 # The facts
