@@ -59,17 +59,14 @@ class Link(asyncio.BufferedProtocol):
         self._memory = _memory_of(asyncio.get_running_loop())
         self._streams: asyncio.StreamReaderProtocol | None = None
         self._closed: asyncio.Future[None] | None = None
-        self._abandoned = False
-        self._paused = False
-        self._peer_ended = False
+        self._abandoned = self._paused = self._peer_ended = False
         # What came before the connection was open is about to be decoded.
         self._behind = False
         # Undecoded bytes: _tail, or the first _filled bytes of _frame, of which _need make a whole one (0: unknown).
         # With both, _tail is the header of the message that lands in _frame.
         self._tail: bytes = b""
         self._frame: bytearray | None = None
-        self._filled = 0
-        self._need = 0
+        self._filled = self._need = 0
 
     # -- the stages: handshake, open, closed -------------------------------------------------
 
@@ -146,7 +143,7 @@ class Link(asyncio.BufferedProtocol):
 
     async def drain(self, deadline: float) -> None:
         """Write what is queued, as far as the peer takes it by ``deadline`` (loop time)."""
-        if self.outbox.room and not self.outbox.is_empty:
+        if self.outbox.room and (self.outbox.queue or self.outbox.blocked):
             try:
                 async with asyncio.timeout_at(deadline):
                     await self.outbox.flushed()

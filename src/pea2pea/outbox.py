@@ -58,8 +58,8 @@ class Outbox:
     """One peer's messages on their way out."""
 
     __slots__ = (
-        "_blocked", "_deadline", "_flushes", "_handed", "_in_flight", "_loop", "_mixed", "_node", "_peer", "_take",
-        "_transport", "_unwritten", "_waiters", "encoder", "queue", "room", "scheduled",
+        "_deadline", "_flushes", "_handed", "_in_flight", "_loop", "_mixed", "_node", "_peer", "_take",
+        "_transport", "_unwritten", "_waiters", "blocked", "encoder", "queue", "room", "scheduled",
     )
 
     def __init__(self, node: Sender, peer: Peer, transport: asyncio.Transport) -> None:
@@ -87,7 +87,8 @@ class Outbox:
         # Any byte that waits in the transport pauses this side, so that "not blocked" means
         # "all of it is with the operating system".
         transport.set_write_buffer_limits(high=0)
-        self._blocked = False
+        #: Whether the system takes no more for now.
+        self.blocked = False
         if transport.get_write_buffer_size():
             self._in_flight = 1  # what the handshake left is waited for as a batch is
             self.block()
@@ -155,7 +156,7 @@ class Outbox:
     def flush(self) -> None:
         """Encode and write what is queued, unless an earlier batch still waits."""
         self.scheduled = False
-        if self._blocked or not self.queue or self._transport.is_closing():
+        if self.blocked or not self.queue or self._transport.is_closing():
             return
         batch, self.queue = self.queue[: self._take], self.queue[self._take :]
         try:
@@ -173,7 +174,7 @@ class Outbox:
 
     def block(self) -> None:
         """The system takes no more for now."""
-        self._blocked = True
+        self.blocked = True
         if self._deadline is None and self._node.write_timeout is not None:
             self._deadline = Deadline(self._loop, self._node.write_timeout, self._time_out)
         # A batch of several buffers may be blocked at each of them, and has one deadline.
@@ -182,16 +183,11 @@ class Outbox:
 
     def unblock(self) -> None:
         """All that was written is with the operating system."""
-        self._blocked = False
+        self.blocked = False
         self._write(self._unwritten)
-        if self._deadline is not None and not self._blocked:
+        if self._deadline is not None and not self.blocked:
             self._deadline.clear()
         self.flush()
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether all that was sent is with the operating system."""
-        return not (self.queue or self._blocked)
 
     def close(self) -> None:
         """Take and write no more. Whoever waits learns it."""
@@ -232,7 +228,7 @@ class Outbox:
             write, parts = self._transport.writelines, [buffers]
         for n, part in enumerate(parts, 1):
             write(part)
-            if self._blocked or self._transport.is_closing():
+            if self.blocked or self._transport.is_closing():
                 # What is left goes on when there is room; after a failure nothing does, and whoever waits is
                 # told when the connection is lost.
                 self._unwritten = parts[n:]
@@ -268,7 +264,7 @@ class NoOutbox(Outbox):
     def __init__(self, error: Callable[[], Pea2PeaError]) -> None:
         self._error = error
         self.queue, self.room, self.scheduled = [], 0, False
-        self._blocked = True  # for good: nothing is ever flushed
+        self.blocked = True  # for good: nothing is ever flushed
         self._deadline = self._waiters = self._flushes = None
 
     def refusal(self) -> Pea2PeaError:
