@@ -158,11 +158,13 @@ class Outbox:
         self.scheduled = False
         if self.blocked or not self.queue or self._transport.is_closing():
             return
-        batch, self.queue = self.queue[: self._take], self.queue[self._take :]
+        batch, self.queue = self.queue, []
+        if len(batch) > self._take:
+            batch, self.queue = batch[: self._take], batch[self._take :]
         try:
-            buffers = list(self._encode(batch))  # they are gone through more than once
-            self._count(len(batch), buffers)
-            self._in_flight = len(batch)
+            # They are gone through more than once.
+            buffers = list(self._encode_mixed(batch) if self._mixed else self.encoder.encode(batch))
+            self._count(len(batch), sum(map(len, buffers)))
             self._write(buffers)
         except Exception as exc:  # the user's code, or what it gave: it ends this connection, with this reason
             self._fail(exc)
@@ -202,9 +204,7 @@ class Outbox:
                 if not waiter.done():
                     waiter.set_exception(NotConnectedError("the peer left before it was sent"))
 
-    def _encode(self, batch: list[Any]) -> Sequence[Buffer]:
-        if not self._mixed:
-            return self.encoder.encode(batch)
+    def _encode_mixed(self, batch: list[Any]) -> Sequence[Buffer]:
         self._mixed = bool(self.queue)
         buffers: list[Buffer] = []
         for kind, group in groupby(batch, type):
@@ -214,12 +214,12 @@ class Outbox:
                 buffers.extend(self.encoder.encode(list(group)))
         return [b"".join(buffers)] if sum(map(len, buffers)) < JOIN_BELOW else buffers
 
-    def _count(self, messages: int, buffers: Sequence[Buffer]) -> None:
-        size = sum(map(len, buffers))
+    def _count(self, messages: int, size: int) -> None:
         for stats in (self._peer.stats, self._node.stats):
             stats.messages_sent += messages
             stats.bytes_sent += size
-        self._take = max(1, BATCH_SIZE * messages // max(1, size))
+        self._in_flight = messages
+        self._take = BATCH_SIZE * messages // (size or 1) or 1
 
     def _write(self, buffers: Sequence[Buffer]) -> None:
         write: Callable[[Any], None] = self._transport.write
