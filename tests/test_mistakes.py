@@ -432,3 +432,26 @@ async def test_so_is_an_attribute_that_has_replaced_one() -> None:
     with pytest.raises(TypeError, match=r"Mine\._leave has replaced a part of Node"):
         async with Mine():
             pass
+
+
+@pytest.mark.parametrize("name", ["_tasks", "_peers", "_log", "_network", "_state", "stats", "config"])
+async def test_so_is_one_that_stands_where_the_node_keeps_something(name: str) -> None:
+    class Mine(Node):
+        def __init__(self) -> None:
+            super().__init__()
+            setattr(self, name, set())
+
+    with pytest.raises(TypeError, match=rf"Mine\.{name} has replaced a part of Node"):
+        async with Mine():
+            pass
+
+
+async def test_a_node_may_be_renamed_and_may_have_attributes_of_its_own() -> None:
+    class Mine(Node):
+        def __init__(self) -> None:
+            super().__init__()
+            self.name = "mine"
+            self._mine: set[int] = set()
+
+    async with Mine() as node:
+        assert node.name == "mine"

@@ -94,6 +94,8 @@ class Node(Registry):
         self._seen_off: set[asyncio.Task[Any]] = set()
         self._links: set[Link] = set()
         self._fewer = asyncio.Event()
+        # What must still be there when the node runs.
+        self._parts = {name: part for name, part in vars(self).items() if name not in ("name", "_enabled")}
 
     def __repr__(self) -> str:
         where = f", listening on {self.listening_addr}" if self.listening_addr else ""
@@ -473,8 +475,9 @@ class Node(Registry):
 
     def _run(self) -> None:
         """Bind a new node to the running loop; refuse a closed one."""
-        if self._state is NodeState.NEW:
-            for name in vars(self).keys() & vars(Node).keys():
+        if self._state is NodeState.NEW or not isinstance(self._state, NodeState):
+            replaced = {name for name, part in self._parts.items() if vars(self).get(name) is not part}
+            for name in replaced | (vars(self).keys() & vars(Node).keys()):
                 raise TypeError(f"{type(self).__name__}.{name} has replaced a part of Node: choose another name")
             self._loop = asyncio.get_running_loop()
             self._state = move(self._state, NodeState.RUNNING)
