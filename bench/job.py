@@ -43,6 +43,8 @@ class Job:
     nodes: int = 2
     #: Read the memory instead of counting messages.
     memory: bool = False
+    #: Both sides of a connection say something before its first message. It is open on both, once they have.
+    greets: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

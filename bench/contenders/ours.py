@@ -154,11 +154,11 @@ class Party(AsyncContender):
     """Two nodes, as a rule."""
 
     def greeting(self, job: Job) -> tuple[bytes, bytes]:
-        return (HELLO, HELLO) if job.memory else (b"", b"")
+        return (HELLO, HELLO) if job.greets else (b"", b"")
 
     async def sink(self, job: Job, line: Line) -> Result:
         meter = Meter(job)
-        async with (ShakingSink if job.memory else Sink)(meter) as node:
+        async with (ShakingSink if job.greets else Sink)(meter) as node:
             _tell_port(node, line)
             return await meter.result()
 

@@ -28,7 +28,7 @@ class Party(AsyncContender):
         meter = Meter(job)
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if job.memory:
+            if job.greets:
                 writer.write(await reader.readexactly(len(HELLO)))
             meter.connected()
             with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
@@ -45,7 +45,7 @@ class Party(AsyncContender):
             return result
 
     def greeting(self, job: Job) -> tuple[bytes, bytes]:
-        return (HELLO, HELLO) if job.memory else (b"", b"")
+        return (HELLO, HELLO) if job.greets else (b"", b"")
 
     async def source(self, job: Job, line: Line) -> Result:
         writers = [(await _dial(job.port))[1] for _ in range(job.connections)]

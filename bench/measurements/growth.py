@@ -31,5 +31,6 @@ class Growth(Measurement):
 
     def run(self, parties: list[Party], case: int, scale: Scale) -> Result:
         warm, window = 0.1 * scale.time, 0.3 * scale.time
-        job = Job(size=SIZE, connections=case, active=ACTIVE, warm=warm, window=window, seconds=warm + window + GRACE)
+        seconds = warm + window + GRACE
+        job = Job(size=SIZE, connections=case, active=ACTIVE, warm=warm, window=window, seconds=seconds, greets=True)
         return pair(parties[0], "sink", parties[1], "plain", job)[0]

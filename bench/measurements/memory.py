@@ -24,4 +24,4 @@ class Memory(Measurement):
     repetitions = 0.6
 
     def run(self, parties: list[Party], case: int, scale: Scale) -> Result:
-        return pair(parties[0], "sink", parties[1], "plain", Job(connections=case, memory=True))[0]
+        return pair(parties[0], "sink", parties[1], "plain", Job(connections=case, memory=True, greets=True))[0]
