@@ -18,7 +18,7 @@ from pea2pea.codec import Decoder, Delimited, Encoder, Fixed, LengthDelimited, V
 from pea2pea.errors import DecodeError, EncodeError, FrameTooLargeError, IncompleteFrameError, UsageError
 from pea2pea.noise import DecryptError, MalformedMessageError, NoiseDecoder, NoiseEncoder
 from pea2pea.noise import codec as codec_module
-from pea2pea.noise.codec import LENGTH, MAX_PLAINTEXT, OVERHEAD
+from pea2pea.noise.codec import LENGTH, MAX_PLAINTEXT, OVERHEAD, PORTION
 from pea2pea.noise.crypto import CIPHERS, decrypt_copying, encrypt_copying
 from pea2pea.noise.state import CipherState
 
@@ -109,7 +109,7 @@ def test_byte_by_byte() -> None:
     assert feed(decoder, encoded, range(1, len(encoded)))[0] == [b"one", b"", b"two", b"three", b"four"]
 
 
-SIZES = [0, 1, MAX_PLAINTEXT - 5, MAX_PLAINTEXT - 4, MAX_PLAINTEXT - 3, 65536, 2 * MAX_PLAINTEXT, 300_000, 2_000_000]
+SIZES = [0, 1, PORTION - 4, PORTION, MAX_PLAINTEXT - 5, MAX_PLAINTEXT - 4, MAX_PLAINTEXT - 3, 65536, 300_000, 2_000_000]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -156,6 +156,17 @@ def test_small_messages_share_a_noise_message_and_large_ones_are_few_buffers() -
     buffers = encoder.encode([bytes(65536)] * 64)
     assert sum(map(len, buffers)) < 64 * (65536 + 4 + 3 * OVERHEAD)
     assert len(buffers) <= 33
+
+
+@pytest.mark.parametrize("size", [65536, 2 * PORTION, 2 * PORTION + 1, 300_000])
+def test_a_large_frame_ends_where_a_noise_message_ends(size: int) -> None:
+    """So that its decoder has nothing to keep, and all but the first are of a size that ciphers like."""
+    encoder, decoder = pair()
+    messages = cut(joined(encoder, [bytes(size)] * 2))
+    frame, rest = messages[: len(messages) // 2], messages[len(messages) // 2 :]
+    assert {len(message) - OVERHEAD for message in [*frame[1:], *rest[1:]]} == {PORTION}
+    assert feed(decoder, b"".join(frame)) == ([bytes(size)], b"")
+    assert not decoder._kept
 
 
 @pytest.mark.parametrize("cipher", CIPHERS)

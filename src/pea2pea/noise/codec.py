@@ -26,6 +26,9 @@ Out = TypeVar("Out")
 
 LENGTH: Final = struct.Struct(">H")
 MAX_PLAINTEXT: Final = MAX_MESSAGE - TAG_SIZE
+#: How much of a large buffer goes into one message: ciphers work on up to so many times 256 bytes at once, and take
+#: as long for the last 239 that a message could have besides as for 4,000 others (ChaChaPoly with AVX-512).
+PORTION: Final = MAX_PLAINTEXT // 256 * 256
 #: What encrypting a message adds to it on the wire.
 OVERHEAD: Final = LENGTH.size + TAG_SIZE
 #: Encrypted bytes that are handed to the network together. More gain nothing, and wait longer for the first.
@@ -35,7 +38,7 @@ KEPT_SIZE: Final = 4 * 1024 * 1024
 #: A rest of this size gets memory of its own; a smaller one is cheaper to copy.
 GATHER_FROM: Final = 64 * 1024
 #: Room for what one receive decrypts to, behind a small rest.
-SCRATCH_SIZE: Final = 256 * 1024 + GATHER_FROM
+SCRATCH_SIZE: Final = 512 * 1024 + GATHER_FROM
 #: Memory set aside for a large frame, as a multiple of what arrived of it.
 TRUST: Final = 4
 
@@ -319,24 +322,34 @@ def _whole_messages(buffer: memoryview) -> tuple[list[int], int]:
 
 
 def _plaintexts(buffers: Sequence[Buffer]) -> Iterator[Buffer]:
-    """The bytes of ``buffers``, cut for one Noise message each. Large ones are not copied, small ones are joined."""
+    """The bytes of ``buffers``, cut for one Noise message each. Large ones are not copied, small ones are joined.
+
+    What a large one has beyond whole Noise messages goes before them, with the small ones: where it ends, and a frame
+    with it, so does a Noise message, and whoever decrypts that has nothing left to keep.
+    """
     small: list[Buffer] = []
     size = 0
     for buffer in buffers:
-        if len(buffer) + size > MAX_PLAINTEXT:
-            if small:
-                yield b"".join(small)
+        odd = len(buffer) % PORTION
+        if size + odd > MAX_PLAINTEXT:
+            yield _joined(small)
             small, size = [], 0
-            view = memoryview(buffer)
-            while len(view) >= MAX_PLAINTEXT:
-                yield view[:MAX_PLAINTEXT]
-                view = view[MAX_PLAINTEXT:]
-            buffer = view
-        if buffer:
-            small.append(buffer)
-            size += len(buffer)
+        view = memoryview(buffer)
+        if odd:
+            small.append(view[:odd])
+            size += odd
+        if odd < len(buffer):
+            if small:
+                yield _joined(small)
+            small, size = [], 0
+            for start in range(odd, len(buffer), PORTION):
+                yield view[start : start + PORTION]
     if small:
-        yield small[0] if len(small) == 1 else b"".join(small)
+        yield _joined(small)
+
+
+def _joined(buffers: list[Buffer]) -> Buffer:
+    return buffers[0] if len(buffers) == 1 else b"".join(buffers)
 
 
 def _batches(plaintexts: Iterator[Buffer]) -> Iterator[list[Buffer]]:
