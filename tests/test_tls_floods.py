@@ -18,14 +18,14 @@ from pea2pea.memory import MemoryNetwork
 from pea2pea.network import Network
 from pea2pea.outbox import BATCH_SIZE, Outbox
 from pea2pea.tls import TlsError
-from pea2pea.tls.transport import MOST_USELESS, PORTION, Stage, TlsTransport, TlsWire
+from pea2pea.tls.transport import MOST_USELESS, PORTION, RECEIVE_SIZE, Stage, TlsTransport, TlsWire
 from support import BufferedEndpoint, Endpoint, StreamEndpoint, turns
 from test_tls_wire import End, carry
 from tls_support import ALERT, DATA, HANDSHAKE, UPDATE, UPDATE_BOTH, Forger, Networks, issued
 
 KIB = 1024
 MIB = 1024 * KIB
-#: What ssl itself holds of a record that is not whole, and what this package does of one receive.
+#: What ssl itself holds of a record that is not whole, and what this package does of a portion.
 MOST_HELD = PORTION + 32 * KIB
 
 NEW_SESSION_TICKET = b"\x04\0\0\x2d" + bytes(4) + b"xxxx" + b"\0" + b"\0\x20" + b"t" * 32 + b"\0\0"
@@ -356,8 +356,8 @@ async def test_a_peer_that_stops_reading_costs_the_sender_its_queue_and_a_batch(
         wire, outbox = wire_of(there), there._link.outbox
         assert wire.raw.get_write_buffer_size() + waiting_in(outbox) <= (DEPTH + 1) * SIZE + BATCH_SIZE + 32 * KIB
         assert not wire._outgoing.pending and wire._incoming.pending == 0
-        # What the one holds that does not process: its queue, with what one receive may add, and one receive.
-        assert wire_of(here)._incoming.pending <= MOST_HELD
+        # What the one holds that does not process: its queue, with what one portion may add, and one receive.
+        assert wire_of(here)._incoming.pending <= RECEIVE_SIZE + 32 * KIB
         assert right.stats.messages_received <= DEPTH + 1 + PORTION // SIZE + 1
         right.gates["process_message"].open()
         await left.flush(there)
