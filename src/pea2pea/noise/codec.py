@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Final, Generic, TypeVar
 
-from ..codec import Buffer, Decoder, Encoder
+from ..codec import Buffer, Decoder, Encoder, Landing
 from ..errors import ConfigError, EncodeError, IncompleteFrameError, UsageError
 from .crypto import TAG_SIZE
 from .errors import MalformedMessageError, NoiseError
@@ -182,16 +182,16 @@ class NoiseEncoder(Encoder[Out], Generic[Out]):
     def __repr__(self) -> str:
         return f"<NoiseEncoder of {self._inner!r}>"
 
-    def _seal(self, plaintexts: list[Buffer]) -> bytearray:
+    def _seal(self, plaintexts: list[Buffer]) -> memoryview:
         """The plaintexts as Noise messages, each behind its length."""
         cipher, rekey_after = self._cipher, self._rekey_after
-        sealed = bytearray(sum(map(len, plaintexts)) + OVERHEAD * len(plaintexts))
-        view = memoryview(sealed)
+        # As it comes, where a bytearray would be filled with zeroes first: all of it is written to.
+        sealed = memoryview(Landing(sum(map(len, plaintexts)) + OVERHEAD * len(plaintexts)))
         start = 0
         for plaintext in plaintexts:
             stop = start + len(plaintext) + OVERHEAD
             LENGTH.pack_into(sealed, start, len(plaintext) + TAG_SIZE)
-            cipher.encrypt_into(plaintext, view[start + LENGTH.size : stop])
+            cipher.encrypt_into(plaintext, sealed[start + LENGTH.size : stop])
             start = stop
             if rekey_after is not None and cipher.nonce % rekey_after == 0:
                 cipher.rekey()
