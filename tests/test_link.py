@@ -341,6 +341,31 @@ async def test_a_decoder_that_fails_over_the_size_of_a_header_ends_its_connectio
         assert [str(end) for end in b.ended] == ["no idea"]
 
 
+@pytest.mark.parametrize("behind", [0, 1, 1000])
+async def test_a_header_may_be_all_that_came_of_a_large_message(behind: int) -> None:
+    skip, size = GATHER_FROM, 1 << 20
+    codec = LengthDelimited(skip=skip)
+    stream = size.to_bytes(4, "big") + bytes(skip - 4) + content(size)
+    async with bench(codec) as b:
+        b.wire.feed(stream[: skip + behind])
+        b.wire.feed(stream[skip + behind :] + stream)
+        await b.got.count(2)
+        assert b.got.items == [content(size)] * 2
+
+
+@pytest.mark.parametrize("header", [-(1 << 40), -1, GATHER_FROM, GATHER_FROM + 1, 1 << 20, 1 << 40])
+async def test_a_header_that_cannot_be_is_no_answer(header: int) -> None:
+    class Wrong(Counting):
+        def header_size(self, head: memoryview) -> int:
+            return header
+
+    async with bench(Wrong()) as b:
+        expected = [content(2 * GATHER_FROM), b"next"]
+        b.wire.feed(b"".join(map(frame, expected)), GATHER_FROM)
+        await b.got.count(2)
+        assert b.got.items == expected
+
+
 @pytest.mark.parametrize("arrived", [4, GATHER_FROM, RECEIVE_SIZE, 2 * RECEIVE_SIZE, 6 * RECEIVE_SIZE])
 async def test_a_claim_is_given_memory_only_for_what_has_come(arrived: int) -> None:
     async with bench(LengthDelimited(max_frame=1 << 30)) as b:

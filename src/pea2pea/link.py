@@ -296,7 +296,7 @@ class Link(asyncio.BufferedProtocol):
             self._tail, self._frame, self._need = bytes(rest), None, 0
             return
         whole, header = self.inbox.sizes(rest) if self.inbox is not None else (0, 0)
-        if whole <= len(rest):
+        if not 0 < header < len(rest) < whole:  # nothing of the message came yet, or all of it
             header = 0
         self._tail, rest, self._need = bytes(rest[:header]), rest[header:], whole - header
         self._frame, self._filled = _gather(Landing if header else bytearray, rest, self._need), len(rest)
