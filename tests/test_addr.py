@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
+import weakref
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -71,6 +74,21 @@ def test_what_is_no_address_is_refused_by_the_name_of_its_field(bad: Any) -> Non
     with pytest.raises(ConfigError) as error:
         Addr.of(bad, field="peer")
     assert error.value.field == "peer"
+
+
+def test_what_is_too_long_for_a_host_is_not_remembered() -> None:
+    """A peer that tells of addresses would else choose how much is."""
+
+    class Host(str):  # of a class that can be referred to weakly
+        pass
+
+    host = Host("x" * (MAX_HOST_LENGTH + 1))
+    told = weakref.ref(host)
+    with suppress(ConfigError):
+        Addr.of((host, 80))
+    del host
+    gc.collect()
+    assert told() is None
 
 
 @given(st.text(max_size=20) | st.tuples(st.text(max_size=10), st.integers()))

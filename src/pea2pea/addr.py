@@ -38,7 +38,8 @@ class Addr(NamedTuple):
             raise ConfigError(field, f"{value!r} is no 'host:port' and no (host, port) pair")
         if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
             raise ConfigError(field, f"port {port!r} is not between 0 and 65535")
-        if not isinstance(host, str) or (canonical := _canonical_host(host)) is None:
+        # What is kept by the thousand must not be of any size that a peer may choose.
+        if not isinstance(host, str) or len(host) > MAX_HOST_LENGTH or (canonical := _canonical_host(host)) is None:
             raise ConfigError(field, f"{host!r} is neither the name nor the IP address of a host")
         return cls(canonical, port)
 
@@ -100,7 +101,7 @@ def _split(text: str, field: str) -> tuple[str, int]:
 
 @lru_cache(maxsize=1024)
 def _canonical_host(host: str) -> str | None:
-    if not host or len(host) > MAX_HOST_LENGTH or not host.isprintable() or " " in host:
+    if not host or not host.isprintable() or " " in host:
         return None
     ip = _ip(host)
     if ip is None:
