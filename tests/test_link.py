@@ -6,6 +6,8 @@ They stand between a transport that the test plays and a node that writes down w
 from __future__ import annotations
 
 import asyncio
+import sys
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -479,6 +481,33 @@ async def test_good_messages_before_bad_bytes_are_processed_first_and_none_after
         await turns(3)
         assert b.got.items == numbered(10)
         assert [type(end) for end in b.ended] == [FrameTooLargeError]
+
+
+@pytest.mark.parametrize("codec", [LengthDelimited(), Counting()], ids=["landing", "decoded"])
+async def test_a_connection_that_is_lost_holds_nothing_of_a_large_message(codec: Decoder[Any]) -> None:
+    """Whoever still knows the peer would hold it else, and where nobody does, the garbage collector would be late."""
+    async with bench(codec) as b:
+        b.wire.feed(frame(content(1 << 20))[:-1])
+        memory = b.link.get_buffer(-1).obj
+        before = sys.getrefcount(memory)
+        b.link.connection_lost(ConnectionResetError())
+        assert sys.getrefcount(memory) == before - 1
+
+
+async def test_the_reason_is_not_kept_by_the_connection_once_it_is_told() -> None:
+    """Its traceback may hold the transport's view of the memory of a large message."""
+
+    class Reset(ConnectionResetError):  # of a class that can be referred to weakly
+        pass
+
+    async with bench() as b:
+        reason = Reset()
+        told = weakref.ref(reason)
+        b.link.connection_lost(reason)
+        assert b.ended == [reason]
+        b.ended.clear()
+        del reason
+        assert told() is None
 
 
 async def test_a_large_frame_that_is_cut_short_is_an_error_in_the_reason() -> None:

@@ -125,7 +125,7 @@ class Inbox:
 
     def stop(self) -> None:
         """Process nothing more, not even what is queued."""
-        self.stopped = True
+        self.stopped, self._end = True, None
         if self._queue:
             self._queue.clear()
         if self._idle is not None:

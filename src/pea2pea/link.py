@@ -188,6 +188,7 @@ class Link(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        self._tail, self._frame = b"", None
         self.outbox.close()
         if self._streams is not None:
             self._streams.connection_lost(exc)
