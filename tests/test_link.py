@@ -423,6 +423,20 @@ async def test_bytes_and_the_end_may_come_between_opening_and_catching_up() -> N
     await b.close()
 
 
+async def test_early_bytes_are_processed_before_a_loss_that_comes_before_catching_up() -> None:
+    b = Bench()
+    b.link.connection_made(b.wire)
+    b.wire.feed(frame(b"early"))
+    b.link.open(Inbox(b, b.peer, b.link.resume), Outbox(b, b.peer, b.wire))
+    reset = ConnectionResetError("reset")
+    b.link.connection_lost(reset)
+    assert not b.ended
+    await turns(3)
+    assert b.got.items == [b"early"]
+    assert b.ended == [reset]
+    await b.close()
+
+
 async def test_nothing_is_decoded_for_a_peer_that_left_before_catching_up() -> None:
     codec = Counting()
     b = Bench(codec)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from node_support import CALLER, OPEN, Polite, Witness, address, check_idle, check_views, echoed, pair, witnesses
-from pea2pea import Addr, Config, DisconnectReason, Node, OnConnect, Origin, Peer
+from pea2pea import Addr, Config, DisconnectReason, LengthDelimited, Node, OnConnect, Origin, Peer, Reading
 from pea2pea.errors import ConnectError, NodeClosedError, UsageError
 from pea2pea.link import Link
 from pea2pea.memory import MemoryNetwork
@@ -181,6 +181,23 @@ async def test_a_transport_that_takes_its_time_to_close_is_waited_for() -> None:
             with pytest.raises(NodeClosedError):
                 await dial
             called.gates["handshake"].open()
+
+
+async def test_a_setting_of_a_protocol_that_the_node_has_not_means_nothing(memory: MemoryNetwork) -> None:
+    class Unaware(Node, Reading[bytes]):
+        disconnect_timeout = None
+
+        def decoder(self, peer: Peer) -> LengthDelimited:
+            return LengthDelimited()
+
+        async def process_message(self, peer: Peer, message: bytes) -> None: ...
+
+    async with Unaware(OPEN, network=memory) as node:
+        end = StreamEndpoint()
+        await memory.dial(Addr.of(address(node)), end)
+        await turns(5)
+        assert node.num_connected == 1
+        await end.aclose()
 
 
 async def test_inbound_setups_end_at_once(net: Network) -> None:

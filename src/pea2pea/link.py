@@ -188,6 +188,7 @@ class Link(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        self._catch_up()
         self._tail, self._frame = b"", None
         self.outbox.close()
         if self._streams is not None:
@@ -259,8 +260,8 @@ class Link(asyncio.BufferedProtocol):
             self.pause()  # one receive at the most waits here
 
     def _catch_up(self) -> None:
-        inbox, self._behind = self.inbox, False
-        if inbox is None or inbox.stopped or self.lost:
+        inbox, behind, self._behind = self.inbox, self._behind, False
+        if inbox is None or inbox.stopped or not behind:
             return
         self.resume()
         if not self._need:  # else more came before this, and it is known already how much is missing

@@ -391,7 +391,8 @@ class Node(Registry):
         return self._spawn(self._tear_down(peer, reason, asyncio.current_task()))
 
     async def _tear_down(self, peer: Peer, reason: DisconnectReason, caller: asyncio.Task[Any] | None) -> None:
-        deadline = self._loop.time() + getattr(self, "disconnect_timeout", OnDisconnect.disconnect_timeout)
+        seconds = self.disconnect_timeout if isinstance(self, OnDisconnect) else OnDisconnect.disconnect_timeout
+        deadline = self._loop.time() + seconds
         try:
             await self._end_hooks(peer, caller, deadline)
             if OnDisconnect in peer._protocols:
