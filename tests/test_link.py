@@ -753,6 +753,25 @@ async def test_everybody_who_waits_learns_of_the_end() -> None:
             b.outbox.put(b"message")
 
 
+@pytest.mark.parametrize(
+    ("size", "calls"),
+    [(64 * 1024, {True: [1, 2 * 8], False: [8 * (4 + 64 * 1024)]}), (1 << 20, {True: [1, 2], False: [4, 1 << 20]})],
+)
+@pytest.mark.parametrize("gathers", [True, False])
+async def test_large_messages_take_few_calls(
+    monkeypatch: pytest.MonkeyPatch, gathers: bool, size: int, calls: dict[bool, list[int]]
+) -> None:
+    """One for several buffers where there is one; else what is not too large is joined, with its headers."""
+    monkeypatch.setattr("pea2pea.outbox.GATHERING", gathers)
+    async with bench() as b:
+        gathered: list[int] = []
+        monkeypatch.setattr(b.wire, "writelines", lambda buffers: gathered.extend((1, len(buffers))))
+        for _ in range(8 if size < 1 << 20 else 1):
+            b.outbox.put(bytes(size))
+        await turns(2)
+        assert gathered + [len(written) for written in b.wire.written] == calls[gathers]
+
+
 async def test_only_one_batch_waits_for_the_system() -> None:
     async with bench() as b:
         b.wire.room = 0
