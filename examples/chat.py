@@ -17,6 +17,7 @@ from contextlib import suppress
 
 from pea2pea import (
     Config,
+    ConnectError,
     Delimited,
     DisconnectReason,
     Handshake,
@@ -79,7 +80,10 @@ async def main(nickname: str, listen: str, *others: str) -> None:
     async with Chat(nickname, Config(listen=listen, max_connections_per_ip=100)) as chat:
         print(f"* {nickname} listens on {chat.listening_addr}", flush=True)
         for other in others:
-            await chat.connect(other)
+            try:
+                await chat.connect(other)
+            except ConnectError as error:
+                chat.show(f"* {error}")
         async for line in lines_typed():
             chat.say(line)
 

@@ -16,7 +16,19 @@ import asyncio
 import sys
 from contextlib import suppress
 
-from pea2pea import Config, Decoder, Delimited, Encoder, HandshakeError, Node, OnConnect, Peer, Reading, Writing
+from pea2pea import (
+    Config,
+    ConnectError,
+    Decoder,
+    Delimited,
+    Encoder,
+    HandshakeError,
+    Node,
+    OnConnect,
+    Peer,
+    Reading,
+    Writing,
+)
 from pea2pea.noise import KeyPair, NoiseConfig, NoiseHandshake, load_or_make_key
 
 
@@ -71,6 +83,8 @@ async def main() -> None:
                 await chat.connect(addr)
             except HandshakeError as error:
                 show(f"* {addr}: {type(error.__cause__).__name__}")
+            except ConnectError as error:
+                show(f"* {error}")
         while line := await asyncio.to_thread(sys.stdin.readline):
             chat.broadcast(line.rstrip("\n").encode())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,6 +120,18 @@ def test_chat_tells_everyone_what_is_typed() -> None:
             bob.stdin.close()
             assert line(ann) == "* bob left (reading)"
             assert bob.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_chat_says_who_cannot_be_reached(tmp_path: Path, encrypted: bool) -> None:
+    with socket.socket() as nobody:  # bound, and not listening
+        nobody.bind(("127.0.0.1", 0))
+        addr = f"127.0.0.1:{nobody.getsockname()[1]}"
+        if encrypted:
+            said = run(EXAMPLES / "encrypted_chat.py", tmp_path / "key", "127.0.0.1:0", "--dial", addr, typed="")
+        else:
+            said = run(EXAMPLES / "chat.py", "ann", "127.0.0.1:0", addr, typed="")
+    assert said.splitlines()[1] == f"* {addr}: Connection refused"
 
 
 def test_encrypted_chat_lets_in_whom_it_knows(tmp_path: Path) -> None:
