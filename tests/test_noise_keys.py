@@ -95,4 +95,4 @@ def test_without_cryptography_the_error_says_what_to_install() -> None:
         "except ImportError as error:\n    assert error.name == 'cryptography', error.name\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "pip install pea2pea[noise]" in done.stdout
+    assert "pip install 'pea2pea[noise]'" in done.stdout

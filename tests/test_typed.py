@@ -201,4 +201,4 @@ except ImportError as error:
     print(error)
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "pip install pea2pea[msgspec]" in result.stdout
+    assert "pip install 'pea2pea[msgspec]'" in result.stdout

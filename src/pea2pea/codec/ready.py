@@ -152,7 +152,7 @@ class Delimited(Framing):
 
     def __post_init__(self) -> None:
         if not isinstance(self.delimiter, bytes) or not self.delimiter:
-            raise ConfigError("delimiter", f"{self.delimiter!r} is no bytes of 1 or more")
+            raise ConfigError("delimiter", f"{self.delimiter!r} has to be bytes, and at least one")
         _check_whole("max_frame", self.max_frame, 1)
 
     def decode(self, buffer: memoryview) -> tuple[Sequence[bytes], int]:

@@ -13,7 +13,7 @@ try:
     import google.protobuf  # noqa: F401
     import OpenSSL  # noqa: F401
 except ImportError as error:
-    raise ImportError(f"pea2pea.libp2p needs {error.name}: pip install pea2pea[libp2p]", name=error.name) from error
+    raise ImportError(f"pea2pea.libp2p needs {error.name}: pip install 'pea2pea[libp2p]'", name=error.name) from error
 
 from .connection import Connection
 from .errors import (

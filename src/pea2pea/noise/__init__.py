@@ -11,7 +11,7 @@ from __future__ import annotations
 try:
     import cryptography  # noqa: F401
 except ImportError as error:
-    raise ImportError("pea2pea.noise needs cryptography: pip install pea2pea[noise]", name="cryptography") from error
+    raise ImportError("pea2pea.noise needs cryptography: pip install 'pea2pea[noise]'", name="cryptography") from error
 
 from .codec import NoiseDecoder, NoiseEncoder, NoiseSession
 from .crypto import KeyPair

@@ -26,7 +26,7 @@ try:
     )
     from cryptography.x509.oid import ExtendedKeyUsageOID
 except ImportError as error:
-    problem = "making certificates needs cryptography: pip install pea2pea[tls]"
+    problem = "making certificates needs cryptography: pip install 'pea2pea[tls]'"
     raise ImportError(problem, name="cryptography") from error
 
 from ..errors import ConfigError

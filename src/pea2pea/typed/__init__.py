@@ -9,7 +9,7 @@ from __future__ import annotations
 try:
     import msgspec  # noqa: F401
 except ImportError as error:
-    raise ImportError("pea2pea.typed needs msgspec: pip install pea2pea[msgspec]", name="msgspec") from error
+    raise ImportError("pea2pea.typed needs msgspec: pip install 'pea2pea[msgspec]'", name="msgspec") from error
 
 from .codecs import Json, Msgpack
 
