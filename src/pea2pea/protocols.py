@@ -32,7 +32,7 @@ class Handshake(ABC):
     async def handshake(self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Any:
         """Return what becomes ``peer.session``; raise to refuse the peer.
 
-        A :class:`~pea2pea.errors.HandshakeError` or a :class:`~pea2pea.errors.DecodeError` is taken
+        A :class:`~pea2pea.errors.HandshakeError`, a ``CodecError``, an ``OSError`` or an ``EOFError`` is taken
         for the peer's doing and logged as information; any other exception as an error of this side.
         Runs on both sides (``peer.inbound`` tells which). Bytes that arrive beyond it are not
         lost: they are the first that the decoder sees.
