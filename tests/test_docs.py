@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from pea2pea import Config
+from pea2pea import Config, Decoder, DisconnectReason, Encoder, Node, OnDisconnect, Origin, Peer, Reading, Writing
+from pea2pea.errors import DecodeError, FrameTooLargeError
 from pea2pea.libp2p import Host, Identity
 from pea2pea.tls import TlsConfig, TlsNetwork
 from pea2pea.tls.certificates import load_identity
@@ -52,7 +54,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_page_with_a_program_is_run_here() -> None:
     pages = {path.name for path in DOCS.glob("*.md") if "```python" in path.read_text(encoding="utf-8")}
-    assert pages == {"noise.md", "tls.md", "libp2p.md"}
+    assert pages == {"noise.md", "tls.md", "libp2p.md", "testing.md", "codecs.md"}
 
 
 async def test_noise() -> None:
@@ -97,3 +99,51 @@ async def test_libp2p() -> None:
     assert seconds > 0 and "/shout/1.0.0" in told.protocols
     host = page.names["host"]
     assert isinstance(host, Host) and host.peer_id == Identity.load("host.key").peer_id
+
+
+def test_testing() -> None:
+    page = Page("testing.md")
+    asyncio.run(page.run())
+    page.names["test_silence_ends_after_an_hour"]()
+    with asyncio.Runner(loop_factory=page.names["VirtualLoop"]) as runner:
+        with pytest.raises(RuntimeError, match="for ever"):
+            runner.run(asyncio.Event().wait())
+        # The clock stays where it is unless something is waited for.
+        assert runner.get_loop().time() == 0
+
+
+async def test_codecs() -> None:
+    page = Page("codecs.md")
+    await page.run()
+    unpack, pack, most = page.names["Unpack"], page.names["Pack"], page.names["MOST"]
+
+    class Sender(Node, Writing[bytes]):
+        def encoder(self, peer: Peer) -> Encoder[bytes]:
+            return cast(Encoder[bytes], pack())
+
+    class Receiver(Node, Reading[bytes], OnDisconnect):
+        def decoder(self, peer: Peer) -> Decoder[bytes]:
+            return cast(Decoder[bytes], unpack())
+
+        async def process_message(self, peer: Peer, message: bytes) -> None:
+            received.add(message)
+
+        async def on_disconnect(self, peer: Peer, reason: DisconnectReason) -> None:
+            ended.add(reason)
+
+    received: Recorder[bytes] = Recorder()
+    ended: Recorder[DisconnectReason] = Recorder()
+    messages = [b"", b"a", bytes(range(256)) * (4 << 10), b"b" * most, b"c"]
+    async with Receiver(Config(listen="127.0.0.1:0")) as receiver, Sender() as sender:
+        assert receiver.listening_addr is not None
+        peer = await sender.connect(receiver.listening_addr)
+        for message in messages:
+            await sender.send(peer, message)
+        assert await received.count(len(messages)) == messages
+        await sender.send(peer, b"d" * (most + 1))
+        assert (await ended.count(1))[0].origin is Origin.READING
+    good = pack().encode([b"good"])
+    assert unpack().decode(memoryview(b"".join([*good, b"garbage"]))) == ([b"good"], len(b"".join(good)))
+    for wrong, error in ((b"garbage", DecodeError), (b"PP\xff\xff\xff\xff", FrameTooLargeError)):
+        with pytest.raises(error):
+            unpack().decode(memoryview(wrong))
