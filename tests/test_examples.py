@@ -18,8 +18,9 @@ from pea2pea.noise import load_or_make_key
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 
-#: Development mode, so that what is left open is complained about, and that is an error.
-PYTHON = (sys.executable, "-X", "dev", "-W", "error", "-u")
+#: What is left open is complained about, and that is an error. Not in development mode, in which asyncio complains
+#: about a callback that took long as well: of a busy machine.
+PYTHON = (sys.executable, "-W", "error", "-u")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
 
 

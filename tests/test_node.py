@@ -418,6 +418,12 @@ async def test_a_malformed_address_is_a_config_error(memory: MemoryNetwork, addr
         assert error.value.field == "addr"
 
 
+async def test_what_is_no_config_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"'127\.0\.0\.1:0' is no Config") as error:
+        Node("127.0.0.1:0")  # type: ignore[arg-type]
+    assert error.value.field == "config"
+
+
 # The connect side of a handshake
 
 

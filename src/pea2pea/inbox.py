@@ -100,8 +100,8 @@ class Inbox:
     def sizes(self, head: memoryview) -> tuple[int, int]:
         """The sizes of the frame that begins with ``head`` and of its header, as a decoder tells them."""
         try:
-            size = self._decoder.frame_size(head)
-            return size, self._decoder.header_size(head) if size else 0
+            size = int(self._decoder.frame_size(head))
+            return size, int(self._decoder.header_size(head)) if size else 0
         except Exception as exc:  # as above
             self._decoder_failed(exc)
             return 0, 0

@@ -72,7 +72,9 @@ class Node(Registry):
         super().__init__()
         check_settings(self)
         self.config = config = config or Config()
-        self.name = self.config.name or str(next(_names))
+        if not isinstance(config, Config):
+            raise ConfigError("config", f"{config!r} is no Config")
+        self.name = config.name or str(next(_names))
         #: The traffic of all connections, also of those that ended.
         self.stats = Stats()
         #: What went wrong, counted.

@@ -77,7 +77,7 @@ class Writing(Registry, ABC, Generic[Out]):
         """
 
     def send_nowait(self, peer: Peer, message: Out) -> None:
-        """Queue a message; what is queued in one turn of the loop leaves as one batch.
+        """Queue a message for a peer of this node; what is queued in one turn of the loop leaves as one batch.
 
         Raises :class:`~pea2pea.errors.QueueFullError` with ``write_queue_depth`` waiting,
         :class:`~pea2pea.errors.NotConnectedError` for a peer that is gone, and

@@ -39,10 +39,10 @@ class Decoder(ABC, Generic[In_co]):
     def decode(self, buffer: memoryview) -> tuple[Sequence[In_co], int]:
         """Return the whole messages at the start of ``buffer`` and how many bytes they took.
 
-        The rest is given again, with what arrives after it. Messages must not refer to ``buffer``,
-        which is written over afterwards. Raises :class:`~pea2pea.errors.DecodeError` on bytes that
-        can never become a message, and :class:`~pea2pea.errors.FrameTooLargeError` as soon as a
-        header claims too much.
+        The rest is given again: at once where it took any, so that it may stop before bytes that it will refuse, and
+        the good messages before them count; else with what arrives after it. Messages must not refer to ``buffer``,
+        which is written over afterwards. Raises :class:`~pea2pea.errors.DecodeError` on bytes that can never become
+        a message, and :class:`~pea2pea.errors.FrameTooLargeError` as soon as a header claims too much.
         """
 
     def frame_size(self, head: memoryview) -> int:
