@@ -338,6 +338,38 @@ async def test_what_is_written_together_shares_records(networks: Pair) -> None:
     assert len(right.endpoint.data) == 2 * RECORD + 8
 
 
+class Fickle(BufferedEndpoint):
+    """Leaves where it is asked to pause."""
+
+    how = "close"
+
+    def pause_writing(self) -> None:
+        getattr(self.transport, self.how)()
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+async def test_who_leaves_in_the_middle_of_a_batch_has_the_rest_of_it_forgotten(
+    networks: Pair, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """What was written before is not lost by that, nor is the rest encrypted for nobody."""
+    endpoint = Fickle()
+    endpoint.how = how
+    left, _ = await opened(networks, dialler=endpoint)
+
+    def write(data: bytes) -> None:
+        Pipe.write(left.pipe, data)
+        if not left.wire.is_closing:
+            left.pipe.waiting = len(data)
+            left.wire.pause_writing()
+
+    monkeypatch.setattr(left.pipe, "write", write)
+    endpoint.transport.writelines([bytes(PORTION)] * 8)
+    assert left.pipe.closed and left.wire._outgoing.pending == 0
+    left.wire.connection_lost(None)
+    assert endpoint.error is None
+    assert len(left.pipe.take()) < 2 * PORTION
+
+
 async def test_tls_in_tls_does_not_receive_into_the_memory_that_is_handed_to_it(networks: Pair) -> None:
     listener, dialler = StreamEndpoint(), StreamEndpoint()
     left, right = (

@@ -320,6 +320,8 @@ class TlsWire(asyncio.BufferedProtocol):
                     part = part[self.tls.write(part) :]
                 if self._outgoing.pending >= PORTION:
                     self._send()
+                    if self.is_closing:  # it failed, or the app that was told to pause has left
+                        return
         except ssl.SSLError as error:
             self._fail(translate(error))
         self._send()
