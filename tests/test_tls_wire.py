@@ -401,6 +401,34 @@ async def test_a_paused_app_is_handed_nothing(networks: Pair) -> None:
     assert endpoint.transport.is_reading() and right.pipe.reading
 
 
+class Leaving(BufferedEndpoint):
+    """Has enough of what it is handed first."""
+
+    how = "close"
+
+    def got(self, data: bytes | memoryview) -> None:
+        super().got(data)
+        getattr(self.transport, self.how)()
+
+
+@pytest.mark.parametrize("goodbye", [False, True])
+@pytest.mark.parametrize("how", ["close", "abort"])
+async def test_an_app_that_has_left_is_handed_nothing(networks: Pair, how: str, goodbye: bool) -> None:
+    """Nor the end of what came with it."""
+    endpoint = Leaving()
+    endpoint.how = how
+    left, right = await opened(networks, listener=endpoint)
+    size = 10 if goodbye else 2 * PORTION
+    left.wire.write(bytes(size))
+    if goodbye:
+        left.wire.close()
+    right.feed(left.pipe.take())
+    assert endpoint.events.items == ["made", "data"]
+    assert len(endpoint.data) == min(size, len(endpoint.buffer))
+    right.wire.connection_lost(None)
+    assert endpoint.error is None
+
+
 async def test_a_transport_that_is_closing_is_left_alone(networks: Pair) -> None:
     left, right = await opened(networks)
     left.pipe.close()

@@ -237,6 +237,8 @@ class TlsWire(asyncio.BufferedProtocol):
                 self.app.buffer_updated(size)
             elif size:
                 self.app.data_received(bytes(view[:size]))
+            if self._closing:  # the app left over what it was handed: it is told nothing more
+                break
             if not more and self._useless > MOST_USELESS:
                 self._failure = self._failure or TlsError("the peer sends what is for nobody, without end")
             if self._failure is not None:
@@ -343,6 +345,11 @@ class TlsWire(asyncio.BufferedProtocol):
         self._say_goodbye()
         self.raw.close()
 
+    def abort(self) -> None:
+        """Say nothing more, and hear nothing more."""
+        self._closing = True
+        self.raw.abort()
+
     def _say_goodbye(self) -> None:
         # Raised where the peer's goodbye is not there yet, or where data is: neither is wanted any more.
         with suppress(ssl.SSLError):
@@ -383,7 +390,7 @@ class TlsTransport(asyncio.ReadTransport, asyncio.WriteTransport):
         self._wire.close()
 
     def abort(self) -> None:
-        self._wire.raw.abort()
+        self._wire.abort()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._wire.use(protocol)
