@@ -221,6 +221,16 @@ async def test_who_takes_the_answers_may_ask_for_more(victims: Victims, server: 
 
 
 @SIDES
+async def test_who_takes_the_answers_among_much_else_may_ask_for_more(victims: Victims, server: bool) -> None:
+    """Below an app that is busy, something waits at any time; not what waited before."""
+    victim = victims(server=server, endpoint=Blind())
+    for number in range(2 * PORTION // 27):
+        victim.end.pipe.waiting = 1 + number % 1000
+        victim.end.feed(updates_both_ways(victim.forger))
+    assert not victim.end.pipe.closed
+
+
+@SIDES
 @pytest.mark.parametrize(
     "make",
     [

@@ -276,9 +276,8 @@ class TlsWire(asyncio.BufferedProtocol):
         size = self._outgoing.pending
         if not size:
             return
-        if not self.raw.get_write_buffer_size():
-            self._unread = 0
-        self._unread += size
+        # No more of it waits than of all that does: below a busy app that may never be nothing.
+        self._unread = min(self._unread, self.raw.get_write_buffer_size()) + size
         self._send()
         if self._unread > MOST_UNREAD and self._stage is Stage.OPEN:
             self._fail(TlsError("the peer asks for answers, and takes none"))
