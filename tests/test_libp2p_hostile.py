@@ -341,11 +341,8 @@ class Pipe:
         """There is room."""
 
 
-@pytest.mark.parametrize("talks", [False, True], ids=["and says nothing", "and says something, too"])
-async def test_a_tls_peer_that_goes_on_asking_for_new_keys_is_left(
-    monkeypatch: pytest.MonkeyPatch, talks: bool
-) -> None:
-    """OpenSSL answers each time, whether this side has anything to say or not: the answers wait, and have a bound."""
+async def open_channels(monkeypatch: pytest.MonkeyPatch) -> tuple[Channel, Channel, Forger, asyncio.StreamReader]:
+    """Those of a dialler and of a listener, who forges what the dialler says, and what the dialler has not read."""
     log: list[str] = []
     made = tls_module._context
 
@@ -362,12 +359,29 @@ async def test_a_tls_peer_that_goes_on_asking_for_new_keys_is_left(
         return tls_module.secure_with_tls(identity, readers[number], writer, initiator=not number)
 
     ann, bob = await asyncio.gather(secure(ANN, 0), secure(BOB, 1))
-    forger = Forger("\n".join(log), "CLIENT_TRAFFIC_SECRET_0")
+    return ann, bob, Forger("\n".join(log), "CLIENT_TRAFFIC_SECRET_0"), readers[0]
+
+
+async def test_a_tls_peer_that_pads_its_records_is_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, bob, forger, _ = await open_channels(monkeypatch)
+    decoder = bob.decoder(FrameDecoder())
+    frame = Frame(PING, SYN, 0, 7)
+    content = b"".join(FrameEncoder().encode([frame])) + bytes([TLS_DATA]) + bytes(1200)
+    for _ in range(4 * tls_module.MOST_USELESS // len(content)):
+        assert decoder.decode(memoryview(forger.record(0, content)))[0] == [frame]
+
+
+@pytest.mark.parametrize("talks", [False, True], ids=["and says nothing", "and says something, too"])
+async def test_a_tls_peer_that_goes_on_asking_for_new_keys_is_left(
+    monkeypatch: pytest.MonkeyPatch, talks: bool
+) -> None:
+    """OpenSSL answers each time, whether this side has anything to say or not: the answers wait, and have a bound."""
+    ann, bob, forger, unread = await open_channels(monkeypatch)
     decoder, encoder = bob.decoder(FrameDecoder()), bob.encoder(FrameEncoder())
     frame = Frame(PING, SYN, 0, 7)
     theirs = ann.decoder(FrameDecoder())
-    readers[0].feed_eof()
-    theirs.decode(memoryview(await readers[0].read()))  # tickets, if any
+    unread.feed_eof()
+    theirs.decode(memoryview(await unread.read()))  # tickets, if any
     for _ in range(2):
         for _ in range(100):
             assert decoder.decode(memoryview(forger.update(UPDATE_BOTH))) == ([], 27)

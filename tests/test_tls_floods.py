@@ -9,6 +9,7 @@ import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
+from ssl import TLSVersion
 
 import pytest
 
@@ -193,6 +194,38 @@ async def test_who_sends_what_is_for_nobody_without_end_is_left(
     assert MOST_USELESS // 2 < sent < 2 * MOST_USELESS
     victim.end.wire.connection_lost(None)
     assert isinstance(victim.end.endpoint.error, TlsError) and "for nobody" in str(victim.end.endpoint.error)
+
+
+@SIDES
+@pytest.mark.parametrize(("size", "padding"), [(1, 1000), (20, 1004), (100, 4000), (500, 15_000)])
+async def test_who_pads_its_records_is_not_left(victims: Victims, size: int, padding: int, server: bool) -> None:
+    """RFC 8446, section 5.4: so that nobody sees how much is meant."""
+    victim = victims(server=server, endpoint=Blind())
+    for _ in range(500):
+        victim.end.feed(victim.forger.record(0, bytes([*b"x" * size, DATA, *bytes(padding)])))
+    assert not victim.end.pipe.closed
+
+
+@pytest.mark.parametrize("cipher", ["AES128-GCM-SHA256", "CHACHA20-POLY1305", "AES128-SHA256", "AES256-SHA384"])
+async def test_who_sends_byte_by_byte_is_not_left_with_any_cipher(
+    tmp_path: Path, memory: MemoryNetwork, cipher: str
+) -> None:
+    """In TLS 1.2 a byte has 85 with the last of these."""
+    make = Networks(tmp_path, memory)
+    networks = [make(issued(name=name, kind="p256"), minimum_version=TLSVersion.TLSv1_2) for name in ("ann", "bob")]
+    dialling = networks[0]._dialling
+    dialling.maximum_version = TLSVersion.TLSv1_2
+    dialling.set_ciphers(f"ECDHE-ECDSA-{cipher}")
+    left = End(networks[0], StreamEndpoint(), server=False)
+    right = End(networks[1], Blind(), server=True)
+    carry(left, right)
+    sent = 0
+    while sent < 4 * MOST_USELESS:
+        left.wire.write(b"x")
+        record = left.pipe.take()
+        sent += len(record)
+        right.feed(record)
+    assert not right.pipe.closed
 
 
 @SIDES

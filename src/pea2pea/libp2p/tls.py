@@ -39,10 +39,11 @@ PORTION: Final = 256 * 1024
 #: Bytes that OpenSSL answers by itself, to a peer that asks for new keys, before this side sends anything. A receive
 #: asks for that much at the most, and nobody has a reason to ask for more.
 MOST_ANSWERS: Final = PORTION
-#: Bytes that came and held no plaintext, and in how many of them a byte of it may come. A new key costs 15 us; who
-#: sends nothing else would take most of a processor for 1 MB/s.
+#: Bytes that came and held no plaintext, in how many of them a byte of it may come, and a record besides, which the
+#: peer may pad. A new key costs 15 us; who sends nothing else would take most of a processor for 1 MB/s.
 MOST_USELESS: Final = 64 * 1024
 WORTH: Final = 32
+PADDING: Final = 1024
 #: Seconds for whoever is refused to read it.
 LAST_WORDS: Final = 1.0
 _LIFETIME: Final = datetime.timedelta(days=3650)
@@ -183,7 +184,7 @@ class _Records:
     def decrypt(self) -> bytes:
         """Return some plaintext, or none where more has to come first. Raises :class:`ChannelError`."""
         if plaintext := _decrypt(self._connection):
-            self._useless = max(0, self._useless - WORTH * len(plaintext))
+            self._useless = max(0, self._useless - WORTH * len(plaintext) - PADDING)
             return plaintext
         self._answers += _output(self._connection)
         if len(self._answers) > MOST_ANSWERS:
