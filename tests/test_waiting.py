@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import socket
+import sys
+import time
+
+import pytest
 
 from pea2pea.waiting import Deadline, Doorbell
 from support import turns
@@ -195,3 +200,33 @@ async def test_a_closed_deadline_holds_no_timer() -> None:
     deadline.close()
     await asyncio.sleep(100.0)
     assert deadline.expired_at == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="uvloop is not there")
+def test_what_came_while_the_loop_was_busy_puts_it_off() -> None:
+    """uvloop runs timers before it looks at sockets: both are due after a turn that took long."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def busy() -> list[str]:
+        loop = asyncio.get_running_loop()
+        happened: list[str] = []
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            deadline = Deadline(loop, 0.05, lambda: happened.append("expired"))
+
+            def read() -> None:
+                happened.append(ours.recv(1).decode())
+                deadline.restart()
+                if happened == ["a"]:  # in a callback of the poll, after which timers come before the next
+                    theirs.send(b"b")
+                    time.sleep(0.1)
+
+            loop.add_reader(ours, read)
+            deadline.restart()
+            theirs.send(b"a")
+            await turns(9)
+            loop.remove_reader(ours)
+            deadline.close()
+        return happened
+
+    assert uvloop.run(busy()) == ["a", "b"]

@@ -161,9 +161,7 @@ class Outbox:
         self.scheduled = False
         if self.blocked or not self.queue or self._transport.is_closing():
             return
-        batch, self.queue = self.queue, []
-        if len(batch) > self._take:
-            batch, self.queue = batch[: self._take], batch[self._take :]
+        batch, self.queue = self.queue[: self._take], self.queue[self._take :]
         try:
             # They are gone through more than once.
             buffers = list(self._encode_mixed(batch) if self._mixed else self.encoder.encode(batch))

@@ -112,5 +112,10 @@ class Deadline:
         if self._when > self._loop.time():
             self._timer = self._loop.call_at(self._when, self._look)
         else:
+            # After a turn that took long uvloop runs timers first; what came meanwhile is seen within the next two.
+            self._loop.call_soon(self._loop.call_soon, self._look_again, self._when)
+
+    def _look_again(self, when: float) -> None:
+        if self._when == when:
             self._when = None
             self._expired()
