@@ -162,3 +162,16 @@ async def connected(
     finally:
         await left.aclose()
         await right.aclose()
+
+
+class Pipe:
+    """As much of a writer as a handshake needs."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self.reader = reader
+
+    def write(self, data: bytes) -> None:
+        self.reader.feed_data(data)
+
+    async def drain(self) -> None:
+        """There is room."""

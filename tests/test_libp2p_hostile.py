@@ -51,7 +51,7 @@ from pea2pea.libp2p.host import YAMUX
 from pea2pea.libp2p.multistream import HEADER, Proposal, encode_message
 from pea2pea.libp2p.noise import check_payload, make_payload
 from pea2pea.libp2p.tls import EXTENSION, TLS, check_certificate, make_certificate, make_extension
-from support import LOOPBACK, AnyEndpoint, Recorder, StreamEndpoint, accept, listening
+from support import LOOPBACK, AnyEndpoint, Pipe, Recorder, StreamEndpoint, accept, listening
 from tls_support import DATA as TLS_DATA
 from tls_support import UPDATE_BOTH, Forger
 
@@ -326,19 +326,6 @@ async def test_a_frame_that_is_none_over_tls(memory: MemoryNetwork) -> None:
         await caller.send(there, Frame(9, 0, 0, 0))
         (reason,) = await called.left.count(1)
         assert isinstance(reason.exception, MalformedFrameError)
-
-
-class Pipe:
-    """As much of a writer as a handshake needs."""
-
-    def __init__(self, reader: asyncio.StreamReader) -> None:
-        self.reader = reader
-
-    def write(self, data: bytes) -> None:
-        self.reader.feed_data(data)
-
-    async def drain(self) -> None:
-        """There is room."""
 
 
 async def open_channels(monkeypatch: pytest.MonkeyPatch) -> tuple[Channel, Channel, Forger, asyncio.StreamReader]:

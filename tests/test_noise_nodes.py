@@ -28,7 +28,7 @@ from pea2pea.noise import (
 )
 from pea2pea.noise.codec import LENGTH
 from pea2pea.noise.state import CipherState
-from support import StreamEndpoint, accept, listening
+from support import Pipe, StreamEndpoint, accept, listening
 
 PATTERNS = ["NN", "NK", "NX", "XX", "IK", "XK", "KK", "NNpsk0", "XXpsk3", "IKpsk2", "X1X1"]
 XX = "Noise_XX_25519_ChaChaPoly_SHA256"
@@ -284,19 +284,6 @@ def sealed(state: HandshakeState, *messages: bytes, after: int = 0) -> bytes:
     cipher.nonce = after
     frames = (b"".join(map(bytes, LengthDelimited().encode([message]))) for message in messages)
     return b"".join(framed(cipher.encrypt(b"", frame)) for frame in frames)
-
-
-class Pipe:
-    """As much of a writer as a handshake needs."""
-
-    def __init__(self, reader: asyncio.StreamReader) -> None:
-        self.reader = reader
-
-    def write(self, data: bytes) -> None:
-        self.reader.feed_data(data)
-
-    async def drain(self) -> None:
-        """There is room."""
 
 
 async def test_a_handshake_needs_no_node() -> None:

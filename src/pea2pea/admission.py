@@ -46,7 +46,7 @@ class Admission:
             raise LimitError("max_connections", config.max_connections)
         if held >= config.max_connections_per_ip:
             raise LimitError("max_connections_per_ip", config.max_connections_per_ip)
-        if self.pending >= config.max_connecting:
+        if not self.has_room:
             raise LimitError("max_connecting", config.max_connecting)
         self.total += 1
         self.pending += 1

@@ -177,9 +177,7 @@ class Security:
     def _own_certificate(self) -> str:
         """Make it, if it is to be made; return what to tell of it."""
         assert self.cert is not None
-        if self.key is not None:
-            return ""
-        if self.cert.exists():
+        if self.key is not None or self.cert.exists():
             return ""
         from pea2pea.tls.certificates import load_or_make_identity
 
