@@ -41,11 +41,11 @@ class Receiver(Protocol):
 class Inbox:
     """One peer's messages on their way in.
 
-    ``resume`` is called, from the task that processes, whenever the queue has run empty.
+    ``resume`` is called, from the task that processes, when the queue has run empty after it was full.
     """
 
     __slots__ = (
-        "_bell", "_decoder", "_end", "_ending", "_idle", "_loop", "_node", "_peer",
+        "_bell", "_decoder", "_end", "_ending", "_full", "_idle", "_loop", "_node", "_peer",
         "_queue", "_resume", "stopped", "task",
     )
 
@@ -59,7 +59,7 @@ class Inbox:
         self._queue: deque[Any] = _NOTHING
         self._bell: Doorbell | None = None
         self.task: asyncio.Task[None] | None = None
-        self._ending = False
+        self._ending = self._full = False
         self._end: BaseException | None = None
         #: No message is taken or processed any more.
         self.stopped = False
@@ -70,11 +70,6 @@ class Inbox:
         if self._node.idle_timeout is not None:
             self._idle = Deadline(self._loop, self._node.idle_timeout, self._fell_idle)
             self._idle.restart()
-
-    def count_bytes(self, nbytes: int) -> None:
-        """Add to the statistics what was received."""
-        self._peer.stats.bytes_received += nbytes
-        self._node.stats.bytes_received += nbytes
 
     def decode(self, view: memoryview) -> int:
         """Queue the messages in ``view`` and return how many bytes of it are done with.
@@ -139,6 +134,7 @@ class Inbox:
         if surplus < 0 or self._ending:
             return self._ending
         if self._node.backpressure:
+            self._full = True
             return True
         if surplus:
             for _ in range(surplus):
@@ -169,7 +165,9 @@ class Inbox:
                 if self._ending or self.stopped:
                     self._report()
                     return
-                self._resume()
+                if self._full:
+                    self._full = False
+                    self._resume()
                 await bell
         except Exception as exc:  # the user's code: it ends this connection
             self._node._hook_failed(peer, "process_message", exc)

@@ -16,6 +16,7 @@ from .codec import Landing
 from .errors import NotConnectedError, UsageError
 from .inbox import Inbox
 from .outbox import DISABLED, UNOPENED, Outbox
+from .stats import Stats
 
 if TYPE_CHECKING:
     from .peer import Peer
@@ -37,6 +38,8 @@ _receive_memory: WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = Weak
 
 class Owner(Protocol):
     """What a link tells its node."""
+
+    stats: Stats
 
     def _link_lost(self, link: Link, exc: BaseException | None) -> None: ...
 
@@ -114,7 +117,8 @@ class Link(asyncio.BufferedProtocol):
             return
         inbox.start()
         if self._tail or self._frame or self._peer_ended:
-            inbox.count_bytes(len(self._undecoded()))
+            self.peer.stats.bytes_received += len(self._undecoded())
+            self._owner.stats.bytes_received += len(self._undecoded())
             self._behind = True
             # From a callback, as all bytes come: a task's step must not run inside another's.
             asyncio.get_running_loop().call_soon(self._catch_up)
@@ -223,7 +227,8 @@ class Link(asyncio.BufferedProtocol):
         if inbox is None:
             self._receive_early(nbytes)
             return
-        inbox.count_bytes(nbytes)
+        self.peer.stats.bytes_received += nbytes
+        self._owner.stats.bytes_received += nbytes
         if self._frame is None:
             view = self._memory[: len(self._tail) + nbytes]
         else:

@@ -159,13 +159,20 @@ class Outbox:
     def flush(self) -> None:
         """Encode and write what is queued, unless an earlier batch still waits."""
         self.scheduled = False
-        if self.blocked or not self.queue or self._transport.is_closing():
+        if self.blocked or not self.queue:
             return
         batch, self.queue = self.queue[: self._take], self.queue[self._take :]
         try:
             # They are gone through more than once.
             buffers = list(self._encode_mixed(batch) if self._mixed else self.encoder.encode(batch))
-            self._count(len(batch), sum(map(len, buffers)))
+            messages, size = len(batch), sum(map(len, buffers))
+            mine, all_of_them = self._peer.stats, self._node.stats
+            mine.messages_sent += messages
+            mine.bytes_sent += size
+            all_of_them.messages_sent += messages
+            all_of_them.bytes_sent += size
+            self._in_flight = messages
+            self._take = BATCH_SIZE * messages // (size or 1) or 1
             self._write(buffers)
         except Exception as exc:  # the user's code, or what it gave: it ends this connection, with this reason
             self._fail(exc)
@@ -214,13 +221,6 @@ class Outbox:
             else:
                 buffers.extend(self.encoder.encode(list(group)))
         return [b"".join(buffers)] if sum(map(len, buffers)) < JOIN_BELOW else buffers
-
-    def _count(self, messages: int, size: int) -> None:
-        for stats in (self._peer.stats, self._node.stats):
-            stats.messages_sent += messages
-            stats.bytes_sent += size
-        self._in_flight = messages
-        self._take = BATCH_SIZE * messages // (size or 1) or 1
 
     def _write(self, buffers: Sequence[Buffer]) -> None:
         write: Callable[[Any], None] = self._transport.write

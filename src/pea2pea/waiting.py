@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Generator
 from contextvars import Context
 from typing import Any
+from weakref import ref
 
 
 class Doorbell:
@@ -22,12 +23,12 @@ class Doorbell:
     more than what is here.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_cancelled", "_context", "_loop", "_wake")
+    __slots__ = ("_asyncio_future_blocking", "_context", "_wake", "get_loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        #: Returns the loop, as a future's method does, and is called whenever a task waits: without running any Python.
+        self.get_loop = ref(loop)
         self._asyncio_future_blocking = False
-        self._cancelled = False
         self._wake: Callable[[Any], object] | None = None
         self._context: Context | None = None
 
@@ -47,25 +48,18 @@ class Doorbell:
         """Whether a task waits."""
         return self._wake is not None
 
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        return self._loop
-
     def add_done_callback(self, callback: Callable[[Any], object], *, context: Context) -> None:
         self._wake = callback
         self._context = context
 
     def cancel(self, msg: object = None) -> bool:
-        wake, self._wake = self._wake, None
-        if wake is None:
-            return False
-        self._cancelled = True
-        self._loop.call_soon(wake, self, context=self._context)
-        return True
+        loop, wake, self._wake = self.get_loop(), self._wake, None
+        if loop is not None and wake is not None:
+            loop.call_soon(wake, self, context=self._context)
+        return False  # it is for the task to raise CancelledError when it runs
 
     def result(self) -> None:
-        if self._cancelled:
-            self._cancelled = False
-            raise asyncio.CancelledError
+        """Nothing: there is no more to it than that the bell rang."""
 
 
 class Deadline:
