@@ -133,14 +133,12 @@ class Inbox:
         surplus = len(self._queue) - self._node.read_queue_depth
         if surplus < 0 or self._ending:
             return self._ending
-        if self._node.backpressure:
-            self._full = True
-            return True
-        if surplus:
+        self._full = self._node.backpressure
+        if surplus and not self._full:
             for _ in range(surplus):
                 self._queue.pop()
             self._node._messages_dropped(self._peer, surplus)
-        return False
+        return self._full
 
     def enqueue(self, messages: Sequence[Any]) -> None:
         """Queue what was decoded."""

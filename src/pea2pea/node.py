@@ -340,10 +340,10 @@ class Node(Registry):
             raise HandshakeError(f"{peer.addr}: the connection ended during the handshake")
 
     def _register(self, peer: Peer) -> None:
-        link = peer._link
+        link, node = peer._link, cast(Any, self)
         try:
-            inbox = Inbox(cast(Any, self), peer, link.resume) if Reading in self._enabled else None
-            outbox = Outbox(cast(Any, self), peer, link.transport) if Writing in self._enabled else None
+            inbox = Inbox(node, peer, link.resume) if Reading in self._enabled else None
+            outbox = Outbox(node, peer, link.transport) if Writing in self._enabled else None
         except Exception as exc:  # the user's code
             self._hook_failed(peer, "decoder or encoder", exc)
             raise ConnectError(f"{peer.addr}: no codec: {type(exc).__name__}: {exc}") from exc
@@ -355,8 +355,8 @@ class Node(Registry):
         peer._slot.settle()
         link.open(inbox, outbox)
         if OnConnect in self._enabled:
-            # One that may be cancelled is seen off with its peer; another is waited for, however long it takes.
-            start = self._start if cast(OnConnect, self).on_connect_abortable else self._spawn
+            # One that may be cancelled is seen off with its peer.
+            start = self._start if node.on_connect_abortable else self._spawn
             peer._greeting = start(self._greet(peer))
 
     async def _greet(self, peer: Peer) -> None:
@@ -378,23 +378,28 @@ class Node(Registry):
         if self._state is NodeState.NEW:
             return False
         self._check_loop()
-        leaving = self._leave(peer, DisconnectReason(Origin.USER))
-        if leaving is not None:
-            await asyncio.shield(leaving)
-        return leaving is not None
+        gone = self._leave(peer, DisconnectReason(Origin.USER))
+        if gone is not None:
+            await gone
+        return gone is not None
 
-    def _leave(self, peer: Peer, reason: DisconnectReason) -> asyncio.Task[None] | None:
-        """Start to tear a connection down, unless someone did before. Nobody else does."""
+    def _leave(self, peer: Peer, reason: DisconnectReason) -> asyncio.Future[None] | None:
+        """Start to tear a connection down, unless someone did before. Nobody else does.
+
+        Return what is done when it is gone; whoever waits for that may be cancelled.
+        """
         if peer._state is not ConnectionState.OPEN or self._peers.get(peer.addr) is not peer:
             return None
         peer._move(ConnectionState.CLOSING)
         peer._link.stop_reading()
-        self._log.debug("%s: disconnecting: %s", peer.addr, reason)
-        return self._spawn(self._tear_down(peer, reason, asyncio.current_task()))
+        if logger.isEnabledFor(logging.DEBUG):
+            self._log.debug("%s: disconnecting: %s", peer.addr, reason)
+        peer._gone = self._loop.create_future()
+        self._spawn(self._tear_down(peer, reason, asyncio.current_task()))
+        return peer._gone
 
     async def _tear_down(self, peer: Peer, reason: DisconnectReason, caller: asyncio.Task[Any] | None) -> None:
-        seconds = self.disconnect_timeout if isinstance(self, OnDisconnect) else OnDisconnect.disconnect_timeout
-        deadline = self._loop.time() + seconds
+        deadline = self._loop.time() + (self if isinstance(self, OnDisconnect) else OnDisconnect).disconnect_timeout
         try:
             await self._end_hooks(peer, caller, deadline)
             if OnDisconnect in peer._protocols:
@@ -407,13 +412,14 @@ class Node(Registry):
             peer._move(ConnectionState.CLOSED)
             del self._peers[peer.addr]
             peer._slot.release()
+            if not peer._gone.done():
+                peer._gone.set_result(None)
 
     async def _end_hooks(self, peer: Peer, caller: asyncio.Task[Any] | None, deadline: float) -> None:
         """Cancel what still runs for the peer. The hook that asked for this is let run on, for a while."""
-        abortable = not isinstance(self, OnConnect) or self.on_connect_abortable
         consumer = peer._link.inbox.task if peer._link.inbox is not None else None
-        hooks = (consumer, peer._greeting if abortable else None)
-        for task in (hook for hook in hooks if hook is not None and not hook.done()):
+        # What is among the tasks of the node is waited for, however long it takes.
+        for task in (hook for hook in (consumer, peer._greeting) if hook and not (hook.done() or hook in self._tasks)):
             if task is caller:
                 self._spawn(self._see_off(peer, task, deadline))
             else:

@@ -25,8 +25,8 @@ class Peer:
     """
 
     __slots__ = (
-        "__weakref__", "_greeting", "_link", "_protocols", "_slot", "_state", "addr", "id", "inbound", "opened_at",
-        "session", "stats",
+        "__weakref__", "_gone", "_greeting", "_link", "_protocols", "_slot", "_state", "addr", "id", "inbound",
+        "opened_at", "session", "stats",
     )
 
     def __init__(self, addr: Addr, *, inbound: bool, slot: Slot) -> None:
@@ -48,6 +48,7 @@ class Peer:
         self._link: Link
         self._protocols: frozenset[type] = frozenset()
         self._greeting: asyncio.Task[None] | None = None
+        self._gone: asyncio.Future[None]  # once it is leaving
 
     def _move(self, state: ConnectionState) -> None:
         self._state = move(self._state, state)
