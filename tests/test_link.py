@@ -861,3 +861,13 @@ async def test_an_idle_connection_has_neither_task_nor_timer() -> None:
     async with bench(kind=Timed):
         assert (len(asyncio.all_tasks()), loop.time()) == before
         assert not loop._scheduled  # type: ignore[attr-defined]
+
+
+async def test_nothing_is_encoded_or_counted_once_the_transport_is_closing() -> None:
+    b = Bench().open()
+    b.wire.abort()  # as by a failed write: told to the link in the next turn
+    b.outbox.put(b"lost")
+    with pytest.raises(NotConnectedError):
+        await b.outbox.flushed()
+    assert b.peer.stats.messages_sent == 0
+    assert not b.wire.written

@@ -408,12 +408,12 @@ class Node(Registry):
                 await peer._link.drain(deadline)
             await peer._link.close(deadline)
         finally:
-            peer._link.abort()
             peer._move(ConnectionState.CLOSED)
             del self._peers[peer.addr]
             peer._slot.release()
             if not peer._gone.done():
                 peer._gone.set_result(None)
+            peer._link.abort()
 
     async def _end_hooks(self, peer: Peer, caller: asyncio.Task[Any] | None, deadline: float) -> None:
         """Cancel what still runs for the peer. The hook that asked for this is let run on, for a while."""

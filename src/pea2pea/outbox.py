@@ -159,7 +159,7 @@ class Outbox:
     def flush(self) -> None:
         """Encode and write what is queued, unless an earlier batch still waits."""
         self.scheduled = False
-        if self.blocked or not self.queue:
+        if self.blocked or not self.queue or self._transport.is_closing():
             return
         batch, self.queue = self.queue[: self._take], self.queue[self._take :]
         try:
