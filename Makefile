@@ -54,7 +54,7 @@ fuzz: .venv/.dev
 		-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Werror \
 		-DPy_LIMITED_API=0x030B0000 -isystem $(INCLUDE) src/pea2pea/_speedups.c -o build/fuzz/_speedups.abi3.so
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PEA2PEA_PURE=1 \
-		$(VENV)/python tests/speedups_cases.py build/fuzz/_speedups.abi3.so $(SECONDS) $(SEED)
+		$(VENV)/python tests/support/speedups_cases.py build/fuzz/_speedups.abi3.so $(SECONDS) $(SEED)
 
 # Peers that others wrote, which the tests install below build/interop; needs node and npm, gcc and the headers of GMP.
 test-interop: .venv/.dev

@@ -29,7 +29,7 @@ import pytest
 
 from pea2pea.memory import MemoryNetwork
 from pea2pea.network import Network, TcpNetwork
-from virtual_clock import VirtualClockLoop
+from support.virtual_clock import VirtualClockLoop
 
 pytest_plugins = "pytester"
 

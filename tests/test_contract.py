@@ -708,7 +708,7 @@ def names_in(path: Path) -> Iterator[str]:
             yield f"{path.stem.removeprefix('test_')}::{node.targets[0].id}"
 
 
-KNOWN = {test for path in TESTS.glob("test_*.py") for test in names_in(path)}
+KNOWN = {test for path in TESTS.rglob("test_*.py") for test in names_in(path)}
 
 
 @pytest.mark.parametrize("promise", CONTRACT, ids=lambda promise: promise.id)

@@ -15,10 +15,6 @@ from typing import Any, cast
 
 import pytest
 
-from libp2p_peers import Event as Said
-from libp2p_peers import dialler, events, js_command, listener, py_command
-from libp2p_support import ANN, ECHO, KINDS, MIB, WitnessHost, echoed
-from node_support import CALLER, OPEN
 from pea2pea import HandshakeError, Peer
 from pea2pea.libp2p import ChannelError, Connection, Identity, PeerId, PeerIdentityError, UnsupportedProtocolError
 from pea2pea.libp2p import noise as noise_module
@@ -28,36 +24,40 @@ from pea2pea.libp2p.frames import DATA, FIN, PING, RST, SYN, WINDOW_UPDATE, Fram
 from pea2pea.libp2p.multistream import HEADER, Proposal, encode_message
 from pea2pea.libp2p.tls import make_certificate
 from pea2pea.libp2p.yamux import Event
+from support.libp2p import ANN, ECHO, KINDS, MIB, WitnessHost, echoed
+from support.libp2p_peers import Event as Said
+from support.libp2p_peers import dialler, events, js_command, listener, py_command
+from support.node import CALLER, OPEN
 
 # On a real clock; an installation, where there is one, takes minutes.
 pytestmark = [pytest.mark.interop, pytest.mark.loop("tcp"), pytest.mark.timeout(900)]
 
 FACTS = {
-    1: ["test_libp2p_facts.py::test_bytes_behind_the_last_handshake_message_are_the_first_of_the_connection"],
+    1: ["libp2p/test_libp2p_facts.py::test_bytes_behind_the_last_handshake_message_are_the_first_of_the_connection"],
     2: [
         "interop/test_libp2p_interop.py::test_js_sends_frames_larger_than_a_noise_message",
-        "test_libp2p_facts.py::test_frames_and_noise_messages_end_where_they_like",
+        "libp2p/test_libp2p_facts.py::test_frames_and_noise_messages_end_where_they_like",
     ],
     3: [
         "interop/test_libp2p_interop.py::test_how_streams_are_opened_and_ended",
-        "test_libp2p_yamux.py::test_both_ways_to_open_are_understood",
-        "test_libp2p_yamux.py::test_ack_and_fin_come_with_either_kind",
+        "libp2p/test_libp2p_yamux.py::test_both_ways_to_open_are_understood",
+        "libp2p/test_libp2p_yamux.py::test_ack_and_fin_come_with_either_kind",
     ],
     4: [
         "interop/test_libp2p_interop.py::test_a_refused_identify_keeps_the_connection",
-        "test_libp2p_yamux.py::test_a_ping_is_answered_and_ours_comes_back",
+        "libp2p/test_libp2p_yamux.py::test_a_ping_is_answered_and_ours_comes_back",
     ],
     5: [
         "interop/test_libp2p_interop.py::test_who_waits_for_our_header",
-        "test_libp2p_multistream.py::test_a_header_alone_is_answered_at_once",
+        "libp2p/test_libp2p_multistream.py::test_a_header_alone_is_answered_at_once",
     ],
     6: [
         "interop/test_libp2p_interop.py::test_js_announces_its_muxers_in_the_noise_payload",
-        "test_libp2p_hostile.py::test_extensions_of_a_payload_are_ignored",
+        "libp2p/test_libp2p_hostile.py::test_extensions_of_a_payload_are_ignored",
     ],
     7: [
         "interop/test_libp2p_interop.py::test_a_refused_client_learns_it_from_its_first_read",
-        "test_libp2p_hostile.py::test_a_tls_peer_that_lies_is_told_so",
+        "libp2p/test_libp2p_hostile.py::test_a_tls_peer_that_lies_is_told_so",
     ],
     8: ["interop/test_libp2p_interop.py::test_js_refuses_the_tls_certificate_of_py_and_we_do_not"],
     9: ["interop/test_libp2p_interop.py::test_every_peer_asks_for_port_0"],

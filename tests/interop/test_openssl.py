@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from node_support import CALLER, OPEN, address, logged
 from pea2pea import Addr, Delimited, Peer
 from pea2pea.errors import DialError
 from pea2pea.network import TcpNetwork
@@ -29,7 +28,8 @@ from pea2pea.tls import (
     WrongNameError,
 )
 from pea2pea.tls.certificates import Identity
-from tls_support import Networks, Secure, authority, expired, issued, not_yet_valid
+from support.node import CALLER, OPEN, address, logged
+from support.tls import Networks, Secure, authority, expired, issued, not_yet_valid
 
 pytestmark = pytest.mark.interop
 

@@ -17,7 +17,6 @@ import time
 
 import multiaddr
 import trio
-from libp2p import generate_new_ed25519_identity, new_host
 from libp2p.crypto.x25519 import create_new_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.host.ping import ID as PING
@@ -30,6 +29,8 @@ from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
+
+from libp2p import generate_new_ed25519_identity, new_host
 
 ECHO = TProtocol("/pea2pea/echo/1.0.0")
 BYTES = TProtocol("/pea2pea/bytes/1.0.0")
