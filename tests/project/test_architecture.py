@@ -26,7 +26,7 @@ PACKAGE = ROOT / "src" / "pea2pea"
 
 #: Who lives where. A module may import its own floor and those below, never above, and never in a circle.
 FLOORS: dict[int, set[str]] = {
-    1: {"_speedups", "addr", "admission", "codec", "config", "errors", "lifecycle", "stats"},
+    1: {"_speedups", "addr", "admission", "codec", "config", "errors", "lifecycle", "stats", "undecoded"},
     2: {"network", "peer", "waiting"},
     3: {"inbox", "link", "outbox"},
     4: {"protocols"},
@@ -46,7 +46,7 @@ PUBLIC_PACKAGES = {"noise", "tls"}
 
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
-MOST_CORE_LINES = 1_800
+MOST_CORE_LINES = 2_200
 MOST_PUBLIC_NAMES = 30
 MOST_FUNCTION_LINES = 50
 
