@@ -14,17 +14,22 @@ BUILT_FROM := pyproject.toml $(wildcard setup.py src/pea2pea/*.c src/pea2pea/*.h
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .NOTPARALLEL:
-.PHONY: demo test test-all test-interop test-instructions update-instructions bench lint types fuzz wheel clean
+.PHONY: demo test quick test-all test-interop test-instructions update-instructions bench lint types fuzz wheel clean
 .DELETE_ON_ERROR:
 
+# Eight processes, and a file of 64 MiB that is made for them and spreads for a few seconds.
 demo: .venv/.demo
-	$(VENV)/pea2pea demo --nodes 8
+	$(VENV)/pea2pea demo --nodes 8 --size 64
 
 test: lint types
 	$(VENV)/python -m pytest -n auto --cov --cov-report=
 	$(VENV)/python -m coverage json -q -o build/coverage.json
 	$(VENV)/python -m coverage report
 	$(VENV)/python tools/check_coverage.py build/coverage.json $(LINES) $(BRANCHES)
+
+# An answer in about half a minute: lint, and the tests that need neither sockets nor processes.
+quick: lint
+	$(VENV)/python -m pytest -q -n auto -m "not interop" tests/core tests/codec tests/memory tests/typed -k "not tcp"
 
 lint: .venv/.dev
 	$(VENV)/python -m ruff check .

@@ -1,4 +1,4 @@
-"""What the library costs, measured beside others on the same work: ``python -m bench`` (or ``make bench``).
+"""Benchmarks of the library and of others on the same work: ``python -m bench`` (or ``make bench``).
 
-Nothing here is imported by the package, and no test asserts a time.
+The package imports nothing from here, and no test asserts a time.
 """

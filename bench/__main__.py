@@ -1,4 +1,4 @@
-"""``python -m bench``: measures, then writes the figures, the page and the plots."""
+"""``python -m bench``: run the measurements, and write the figures, the page and the plots."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the command line."""
     options = _parse()
     quick = options.quick
     chosen = Path("build/bench") if quick or options.only or options.contenders else None
@@ -36,16 +36,17 @@ def main() -> None:
     for verdict in judge(results):
         word = {True: "met", False: "NOT MET", None: "-"}[verdict.met]
         print(f"{word:8} {verdict.what}: {verdict.measured} ({verdict.bar})")
-    print(f"{page} is written from {figures}", file=sys.stderr)
+    print(f"wrote {page} from {figures}", file=sys.stderr)
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short repetition, into build/bench")
-    parser.add_argument("--repetitions", type=int, help="5, or 1 with --quick")
-    parser.add_argument("--only", nargs="+", choices=[m.name for m in MEASUREMENTS], help="into build/bench")
-    parser.add_argument("--contenders", nargs="+", metavar="PART", help="those whose name has it; into build/bench")
-    parser.add_argument("--page", action="store_true", help="measure nothing, write the page anew")
+    parser.add_argument("--quick", action="store_true", help="one short repetition; writes to build/bench")
+    parser.add_argument("--repetitions", type=int, help="default: 5, or 1 with --quick")
+    names = [m.name for m in MEASUREMENTS]
+    parser.add_argument("--only", nargs="+", choices=names, help="run these measurements; writes to build/bench")
+    parser.add_argument("--contenders", nargs="+", metavar="PART", help="run those named so; writes to build/bench")
+    parser.add_argument("--page", action="store_true", help="only write the page and the plots again")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""What the library set out to reach, and whether a run did. Imports the standard library alone."""
+"""The performance targets of the library, and whether a run met them. Imports only the standard library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PEERS = ("asyncio streams", "uvloop streams", "websockets", "picows", "pyzmq", "
 RAW = "raw sockets"
 RATE = "messages_per_second"
 
-#: Messages per second, by size, on the two-core machine of the design.
+#: Messages per second, by size, on the two-core machine that the targets were set on.
 ABSOLUTE = {16: 4.2e6, 256: 3.0e6, 4096: 480e3, 32768: 100e3, 65536: 40e3, 1048576: 3.4e3}
 AHEAD_BY = 1.5
 AHEAD_UP_TO = 4096
@@ -29,7 +29,7 @@ FEW, MANY = 10, 10_000
 
 @dataclass(frozen=True)
 class Verdict:
-    """One bar: ``met`` is None where it was not measured."""
+    """The result for one target. ``met`` is ``None`` if it was not measured."""
 
     what: str
     bar: str
@@ -38,7 +38,7 @@ class Verdict:
 
 
 def judge(results: Results) -> list[Verdict]:
-    """Every bar, in order."""
+    """Return the result for every target, in order."""
     parts: tuple[Callable[[Results], Iterator[Verdict]], ...] = (
         _against_peers, _against_streams, _against_raw, _absolute, _round_trip, _connects, _memory, _growth,
     )
@@ -46,14 +46,14 @@ def judge(results: Results) -> list[Verdict]:
 
 
 def size_of(case: int) -> str:
-    """A size as people say it."""
+    """Return a size in bytes with its unit."""
     if case >= 1 << 20 and not case % (1 << 20):
         return f"{case >> 20} MiB"
     return f"{case >> 10} KiB" if case >= 1024 and not case % 1024 else f"{case} B"
 
 
 def count_of(value: float) -> str:
-    """A number as people say it."""
+    """Return a number with three digits and a unit prefix."""
     value = float(f"{value:.3g}")
     for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= unit:

@@ -1,9 +1,9 @@
 """Throughput of one connection between two processes: in plaintext, over Noise with each of its ciphers, over TLS 1.3.
 
 Run it: ``python bench/channels.py [--size BYTES] [--mib N] [--rounds N] [--loops asyncio uvloop] [--only KIND ...]``.
-All take turns at the same work, so that a busy moment of the machine hits all alike, and so does the ``openssl``
-command, where there is one, with what it says of each cipher for blocks of 16 KiB. Prints one JSON object a line, of
-medians: the rate, what that is of openssl's, and the seconds of processor time that either side takes for a gigabyte.
+All kinds take turns, so that a busy moment of the machine affects all alike. So does the ``openssl`` command, if it is
+installed, with its own speed test of each cipher for blocks of 16 KiB. Prints one JSON object per line, of medians: the
+rate, its ratio to openssl's, and the processor time of each side in seconds per gigabyte.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pea2pea import Config, Decoder, Encoder, LengthDelimited, Node, Peer, Reading, Writing
+from pea2pea import Decoder, Encoder, LengthDelimited, Node, Peer, Reading, Settings, Writing
 from pea2pea.noise import KeyPair, NoiseConfig, NoiseHandshake
 from pea2pea.tls import TlsConfig, TlsNetwork
 from pea2pea.tls.certificates import Identity
 
-#: What openssl calls the cipher of each kind. For TLS: what both sides' OpenSSL prefers.
+#: openssl's name for the cipher of each kind. For TLS it is the cipher that both sides' OpenSSL prefers.
 CIPHERS = {"AESGCM": "aes-256-gcm", "ChaChaPoly": "chacha20-poly1305", "TLS": "aes-256-gcm"}
 KINDS = ("plaintext", *CIPHERS)
 LOOPS = ("asyncio", "uvloop") if find_spec("uvloop") else ("asyncio",)
 MIB = 1024 * 1024
-#: Bytes before the work that is measured.
+#: Bytes sent before the measurement.
 WARM_UP = 128 * MIB
 
 
 class Clock:
-    """What the work that is measured takes this process: everything after the first ``WARM_UP`` bytes."""
+    """Measures the time of this process, from the end of the first ``WARM_UP`` bytes on."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.first = WARM_UP // options.size
@@ -55,19 +55,19 @@ class Clock:
         if self.count == self.first:
             self._begun = time.perf_counter(), time.process_time()
 
-    def say(self) -> None:
-        """Print the seconds, and those of the processor, for a gigabyte."""
+    def report(self) -> None:
+        """Print the seconds per gigabyte, and the seconds of processor time."""
         taken = time.perf_counter() - self._begun[0], time.process_time() - self._begun[1]
         print(json.dumps([seconds / self._gigabytes for seconds in taken]), flush=True)
 
 
 class Plain(Node, Reading[bytes], Writing[bytes]):
-    """Counts what comes."""
+    """Counts the messages it receives."""
 
     write_queue_depth = 16
 
-    def __init__(self, config: Config, options: argparse.Namespace, network: TlsNetwork | None = None) -> None:
-        super().__init__(config, network=network)
+    def __init__(self, config: Settings, options: argparse.Namespace, network: TlsNetwork | None = None) -> None:
+        super().__init__(**config, network=network)
         self.clock = Clock(options)
         self.done = asyncio.Event()
 
@@ -80,12 +80,12 @@ class Plain(Node, Reading[bytes], Writing[bytes]):
     async def process_message(self, peer: Peer, message: bytes) -> None:
         self.clock.tick()
         if self.clock.count == self.clock.last:
-            self.clock.say()
+            self.clock.report()
             self.done.set()
 
 
 class Sealed(Plain, NoiseHandshake):
-    """The same over Noise."""
+    """Counts the messages it receives over Noise."""
 
     protocol = ""
     key = KeyPair.generate()
@@ -100,8 +100,8 @@ class Sealed(Plain, NoiseHandshake):
         return peer.session.encoder(LengthDelimited())  # type: ignore[no-any-return]
 
 
-def new_node(config: Config, options: argparse.Namespace) -> Plain:
-    """A node of ``options.kind``."""
+def new_node(config: Settings, options: argparse.Namespace) -> Plain:
+    """Return a node of the kind ``options.kind``."""
     if options.kind == "plaintext":
         return Plain(config, options)
     if options.kind == "TLS":
@@ -113,27 +113,27 @@ def new_node(config: Config, options: argparse.Namespace) -> Plain:
 
 
 async def receive(options: argparse.Namespace) -> None:
-    """Say where to connect to, and then what receiving took."""
-    async with new_node(Config(listen="127.0.0.1:0"), options) as node:
+    """Print the address to connect to, then receive everything and print the times."""
+    async with new_node(Settings(listen="127.0.0.1:0"), options) as node:
         print(node.listening_addr, flush=True)
         await node.done.wait()
 
 
 async def send(options: argparse.Namespace) -> None:
-    """Send it all, and say what it took."""
-    async with new_node(Config(), options) as node:
+    """Send everything, and print the times."""
+    async with new_node(Settings(), options) as node:
         peer = await node.connect(options.send)
         message = bytes(options.size)
         while node.clock.count < node.clock.last:
             await node.send(peer, message)
             node.clock.tick()
         await node.flush(peer)
-        node.clock.say()
+        node.clock.report()
         await node.done.wait()
 
 
 def measure(kind: str, loop: str, options: argparse.Namespace) -> dict[str, float]:
-    """What one connection does, each end of it a process."""
+    """Measure one connection between two processes."""
     base = [sys.executable, __file__, "--loops", loop, "--size", str(options.size), "--mib", str(options.mib)]
     base += ["--kind", kind, "--identity", options.identity]
     with subprocess.Popen([*base, "--receive"], stdout=subprocess.PIPE, text=True) as receiver:
@@ -148,16 +148,16 @@ def measure(kind: str, loop: str, options: argparse.Namespace) -> dict[str, floa
 
 
 def openssl(cipher: str) -> float:
-    """Gigabytes that openssl encrypts in a second."""
+    """Return how many gigabytes openssl encrypts per second."""
     command = ["openssl", "speed", "-seconds", "1", "-bytes", "16384", "-evp", cipher]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"([\d.]+)k\s*$", said)
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"([\d.]+)k\s*$", output)
     assert found is not None
     return float(found[1]) / 1e6
 
 
 def report(options: argparse.Namespace) -> None:
-    """Measure all, and print it."""
+    """Measure everything, and print the results."""
     found: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
     speeds: dict[str, list[float]] = defaultdict(list)
     ciphers = {CIPHERS[kind] for kind in options.only if kind in CIPHERS} if shutil.which("openssl") else set()
@@ -191,7 +191,7 @@ def run(work: Coroutine[Any, Any, None], loop: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--size", type=int, default=64 * 1024)
-    parser.add_argument("--mib", type=int, default=1024, help="how much is measured, behind a warm-up")
+    parser.add_argument("--mib", type=int, default=1024, help="MiB to measure, after the warm-up")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--loops", nargs="+", choices=LOOPS, default=LOOPS)
     parser.add_argument("--only", nargs="+", choices=KINDS, default=KINDS)

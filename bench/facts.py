@@ -1,4 +1,4 @@
-"""Where a run took place: enough to judge its figures by, and nothing that tells whose machine it was."""
+"""The environment of a run: enough to interpret its figures, and nothing that identifies the machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIBRARIES = ("pea2pea", "uvloop", "websockets", "picows", "aiofastnet", "pyzmq",
 
 
 def machine() -> dict[str, str]:
-    """Processor, cores, kernel, Python and when."""
+    """Return processor, cores, kernel, Python, load and commit."""
     return {
         "processor": _processor(),
         "cores": str(os.cpu_count()),
@@ -27,7 +27,7 @@ def machine() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """The libraries that are installed."""
+    """Return the versions of the installed libraries."""
     found = {}
     for name in LIBRARIES:
         try:

@@ -1,4 +1,4 @@
-"""The work that a party is asked to do, and how it counts what it did. Imports the standard library alone."""
+"""Jobs for the processes of a benchmark, and how they measure. Imports only the standard library."""
 
 from __future__ import annotations
 
@@ -12,51 +12,51 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
-#: What a party measured, by the name of the metric.
+#: The values that a process has measured, by metric.
 Result: TypeAlias = dict[str, float]
 
-#: A sender looks at the clock after so many messages or so many bytes, whichever comes first.
+#: A sender reads the clock after so many messages or so many bytes, whichever comes first.
 LOOK_MESSAGES = 256
 LOOK_BYTES = 256 * 1024
-#: Seconds between the last of many connections and the reading of memory: buffers of setting up are gone by then.
+#: Seconds from the last of many connections to the reading of memory, by when buffers of the setup are freed.
 SETTLE = 0.3
-#: Seconds that a sender goes on after the receiver should have closed: others may keep the processors busy.
+#: Seconds that a sender continues after the receiver should have closed, in case the processors are busy.
 GRACE = 2.0
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One piece of work. A party ends it by itself, after ``count`` or after ``seconds``, whichever comes first."""
+    """One job. It ends after ``count`` messages or after ``seconds``, whichever comes first."""
 
     port: int = 0
     size: int = 16
     count: int = 1 << 40
-    #: How long a sender sends, or a pinger pings.
+    #: Seconds that a sender sends, or a pinger pings.
     seconds: float = 1.0
-    #: How long a receiver waits before it counts, and then counts.
+    #: Seconds that a receiver waits before it counts, and seconds that it counts.
     warm: float = 0.1
     window: float = 0.3
     connections: int = 1
-    #: How many of the connections carry messages.
+    #: Connections that carry messages.
     active: int = 1
     nodes: int = 2
-    #: Read the memory instead of counting messages.
+    #: Whether to measure memory instead of messages.
     memory: bool = False
-    #: Both sides of a connection say something before its first message. It is open on both, once they have.
-    greets: bool = False
+    #: Whether both sides exchange a few bytes before the first message, so that the connection is open on both.
+    handshake: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @property
     def look(self) -> int:
-        """After how many messages to look at the clock."""
+        """The number of messages after which to read the clock."""
         return max(1, min(LOOK_MESSAGES, LOOK_BYTES // (self.size + 4)))
 
     @property
     def until(self) -> float:
-        """When to stop, if one starts now."""
+        """The time at which to stop, for a job that starts now."""
         return time.perf_counter() + self.seconds
 
     @property
@@ -65,23 +65,22 @@ class Job:
 
 
 class Line:
-    """A party's line to the process that started it: one JSON object a line, each way."""
+    """A party's connection to the process that started it: one JSON object per line, in both directions."""
 
     def tell(self, **facts: Any) -> None:
         sys.stdout.write(json.dumps(facts) + "\n")
         sys.stdout.flush()
 
     def hear(self) -> dict[str, Any]:
-        """Block until the next object; empty when there will be none."""
+        """Block until the next object arrives; return ``{}`` at the end of the input."""
         text = sys.stdin.readline()
         return dict(json.loads(text)) if text else {}
 
 
 class Meter:
-    """Counts what a receiver gets; its window opens ``warm`` seconds after the last connection was made.
+    """Counts received messages in a window that opens ``warm`` seconds after the last connection was opened.
 
-    Contenders add to ``count`` and call :meth:`connected`. What is counted is what came within the
-    window: neither the start nor the end of a sender is in it.
+    Contenders add to ``count`` and call :meth:`connected`. The window excludes the start and the end of a sender.
     """
 
     def __init__(self, job: Job) -> None:
@@ -96,12 +95,12 @@ class Meter:
         if self.open == self._job.connections:
             loop = asyncio.get_running_loop()
             if self._job.memory:
-                loop.call_later(SETTLE, self._weigh)
+                loop.call_later(SETTLE, self._measure_memory)
             else:
                 loop.call_later(self._job.warm, self._begin)
 
     async def result(self) -> Result:
-        """Wait for the end of the window, at most as long as a job may take at all."""
+        """Wait for the end of the window, at most for as long as a job may take."""
         async with asyncio.timeout(self._job.seconds + 60):
             return await self._done
 
@@ -111,20 +110,20 @@ class Meter:
     def _end(self, window: Window) -> None:
         try:
             self._done.set_result(window.close(self.count))
-        except NothingCameError as exc:
+        except NothingReceivedError as exc:
             self._done.set_exception(exc)
 
-    def _weigh(self) -> None:
+    def _measure_memory(self) -> None:
         gc.collect()
         self._done.set_result({"bytes_per_connection": (resident() - self._memory) / self._job.connections})
 
 
-class NothingCameError(Exception):
-    """A receiver had nothing to count."""
+class NothingReceivedError(Exception):
+    """No message was received within the window."""
 
 
 class Window:
-    """Messages over time, and over the processor time that this process spent meanwhile."""
+    """Counts messages per second, and the processor time of this process per message."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -135,12 +134,12 @@ class Window:
         seconds, cpu = time.perf_counter() - self._start, time.process_time() - self._cpu
         got = count - self._count
         if not got:
-            raise NothingCameError(f"no message came within the {seconds:.2f} s of the window")
+            raise NothingReceivedError(f"no message was received within the window of {seconds:.2f} s")
         return {"messages_per_second": got / seconds, "cpu_us_per_message": 1e6 * cpu / got}
 
 
 def count_blocking(job: Job, receive: Callable[[], int]) -> Result:
-    """What :class:`Meter` does, for a contender that blocks: ``receive`` returns how many messages it got."""
+    """Do the same as :class:`Meter` for a contender that blocks. ``receive`` returns how many messages it received."""
     count = receive()
     opens = time.perf_counter() + job.warm
     while time.perf_counter() < opens:
@@ -153,14 +152,14 @@ def count_blocking(job: Job, receive: Callable[[], int]) -> Result:
 
 
 def latencies(nanoseconds: list[int]) -> Result:
-    """Median and 99th percentile, in microseconds."""
+    """Return the median and the 99th percentile, in microseconds."""
     ordered = sorted(nanoseconds)
     at = len(ordered)
     return {"median_us": ordered[at // 2] / 1e3, "p99_us": ordered[min(at - 1, at * 99 // 100)] / 1e3}
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds; 0 where the system does not tell as Linux does."""
+    """Return the resident memory of this process in bytes; 0 on systems without Linux's ``/proc``."""
     try:
         with open("/proc/self/statm", encoding="ascii") as statm:
             return int(statm.read().split()[1]) * PAGE

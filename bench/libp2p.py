@@ -1,7 +1,7 @@
-"""Throughput of one stream over TCP, Noise and Yamux between two processes: this library, and py-libp2p, in turns.
+"""Throughput of one stream over TCP, Noise and Yamux between two processes: this library and py-libp2p, in turns.
 
 Run it: ``python -m bench.libp2p [--mib N] [--rounds N]``, after ``make test-interop``, which installs py-libp2p. Prints
-one JSON object a line: the median of the rounds of each, and how many times faster this one is.
+one JSON object per line: the median of each library's rounds, and how many times faster this library is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pea2pea import Config
 from pea2pea.libp2p import Host, Stream
 
 ROOT = Path(__file__).parent.parent
@@ -29,7 +28,7 @@ PART = 64 * 1024
 
 
 class NoiseHost(Host):
-    """Noise alone, as the other has it."""
+    """Uses only Noise, as the py-libp2p peer does."""
 
     security = ("/noise",)
 
@@ -39,7 +38,7 @@ def say(**event: object) -> None:
 
 
 async def serve(size: int) -> None:
-    """Send that many bytes to whoever asks, until stdin ends."""
+    """Send ``size`` bytes on every stream, until stdin ends."""
     part = bytes(PART)
 
     async def some_bytes(stream: Stream) -> None:
@@ -47,14 +46,14 @@ async def serve(size: int) -> None:
             stream.write(part)
             await stream.drain()
 
-    async with NoiseHost(Config(listen="127.0.0.1:0")) as host:
+    async with NoiseHost(listen="127.0.0.1:0") as host:
         host.handle(BYTES, some_bytes)
         say(event="ready", address=str(host.multiaddrs[0]))
         await asyncio.to_thread(sys.stdin.read)
 
 
 async def fetch(address: str) -> None:
-    """Ask for the bytes, and say how long they took."""
+    """Request the bytes, and report the time it took."""
     async with NoiseHost() as host:
         stream = await host.open_stream(await host.dial(address), BYTES)
         begin, count = time.perf_counter(), 0
@@ -64,7 +63,7 @@ async def fetch(address: str) -> None:
 
 
 def measure(peer: list[str], size: int) -> float:
-    """Bytes per second from one process to another."""
+    """Return the rate from one process to another, in bytes per second."""
     command = [*peer, "serve-bytes", str(size)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None and server.stdout is not None

@@ -1,4 +1,4 @@
-"""The parties as the process that started them sees them: asked one thing at a time, ended by their process id."""
+"""The processes that play the two sides of a benchmark, as the process that starts them sees them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any, Self
 from .contenders import CONTENDERS
 from .job import Job, Result
 
-#: Seconds that a party may take beyond what its job says; a thousand nodes take some to connect.
+#: Seconds that a party may take beyond the time of its job. Connecting a thousand nodes takes a while.
 PATIENCE = 90.0
 
 
 class PartyError(Exception):
-    """A party failed at its job, or did not answer."""
+    """A party failed, or did not answer."""
 
 
 class Party:
@@ -36,7 +36,7 @@ class Party:
         )
         self._unread = b""
         self._ready = False
-        #: Whether it runs with the C module of pea2pea.
+        #: Whether it uses the C module of pea2pea.
         self.accelerated = False
 
     def __enter__(self) -> Self:
@@ -48,7 +48,7 @@ class Party:
         self.close()
 
     def wait_ready(self) -> None:
-        """Wait until it has imported what it needs."""
+        """Wait until the party has imported its libraries."""
         if not self._ready:
             self.accelerated = bool(self.hear(PATIENCE)["accelerated"])
             self._ready = True
@@ -62,17 +62,17 @@ class Party:
         try:
             self._process.stdin.write(json.dumps(facts).encode() + b"\n")
         except OSError as exc:
-            raise PartyError(f"the party is gone: {exc}") from exc
+            raise PartyError(f"the party has ended: {exc}") from exc
 
     def hear(self, seconds: float) -> dict[str, Any]:
-        """The next thing that it tells; raises where that is an error, or nothing within ``seconds``."""
+        """Return the party's next answer. Raises if it is an error, or if none arrives within ``seconds``."""
         assert self._process.stdout is not None
         deadline = time.monotonic() + seconds
         while b"\n" not in self._unread:
             readable, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
             chunk = self._process.stdout.read(65536) if readable else b""
             if not chunk:
-                raise PartyError("no answer in time" if not readable else "the party ended")
+                raise PartyError(f"no answer within {seconds:g} s" if not readable else "the party ended")
             self._unread += chunk
         text, self._unread = self._unread.split(b"\n", 1)
         answer: dict[str, Any] = json.loads(text)
@@ -85,7 +85,7 @@ class Party:
         return result
 
     def close(self) -> None:
-        """End the process, politely first."""
+        """Close the party's input, and kill the process if it does not end."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
         try:
@@ -97,7 +97,7 @@ class Party:
 
 
 def pair(server: Party, server_role: str, client: Party, client_role: str, job: Job) -> tuple[Result, Result]:
-    """Let one listen and the other dial it; return what each measured."""
+    """Let one party listen and the other dial it; return the results of both."""
     server.ask(server_role, job)
     port = int(server.hear(PATIENCE)["port"])
     client.ask(client_role, Job(**{**job.to_json(), "port": port}))

@@ -1,4 +1,4 @@
-"""One party, a process of its own: ``python -m bench.party CONTENDER``. Jobs come on standard input."""
+"""One party, in a process of its own: ``python -m bench.party CONTENDER``. It reads jobs from standard input."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from .job import Job, Line
 
 
 def main() -> None:
-    """Do one job after the other, until standard input ends."""
+    """Run one job after the other, until standard input ends."""
     line = Line()
-    # Loops warn of each write to a connection that the other side has closed: here that is how work ends.
+    # Event loops warn about writes to a connection that the other side has closed, which is how a job ends here.
     logging.disable(logging.WARNING)
     contender = CONTENDERS[sys.argv[1]].load()
     line.tell(ready=True, accelerated="pea2pea._speedups" in sys.modules)
     while request := line.hear():
-        if "role" not in request:  # said to a job that ended without it
+        if "role" not in request:  # for a job that has ended before
             continue
         try:
             result = contender.play(request.pop("role"), Job(**request), line)
-        except Exception as exc:  # told to whoever asked, with its traceback on standard error
+        except Exception as exc:  # reported to the process that sent the job; the traceback goes to standard error
             traceback.print_exc()
             line.tell(error=f"{type(exc).__name__}: {exc}")
         else:

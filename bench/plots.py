@@ -1,4 +1,4 @@
-"""Draws the plots of a run, where matplotlib is installed."""
+"""Draws the plots of a run, if matplotlib is installed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .measurements.base import Measurement
 from .page import case_name, shown
 from .results import Results
 
-#: Of the peers; red and orange are the library's.
+#: The colors of the other contenders; red and orange are the library's.
 COLORS = ("tab:blue", "tab:cyan", "tab:brown", "tab:green", "tab:purple", "tab:gray")
 
 
 def draw(results: Results, folder: Path) -> dict[str, Path]:
-    """Draw one picture per measurement into ``folder``; return them by the measurement's name."""
+    """Draw one plot per measurement to ``folder``; return the files by the measurement's name."""
     try:
         import matplotlib
     except ImportError:

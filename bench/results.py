@@ -1,4 +1,4 @@
-"""The figures of a run: what was measured, kept as JSON. Imports the standard library alone."""
+"""The figures of a run, stored as JSON. Imports only the standard library."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Key: TypeAlias = tuple[str, int, str, str]
 
 @dataclass
 class Results:
-    """All values of all repetitions."""
+    """The values of all repetitions."""
 
     machine: dict[str, str]
     versions: dict[str, str]
     settings: dict[str, str]
-    #: Contenders that could not run here, and why.
+    #: Contenders that could not run on this machine, and why.
     missing: dict[str, str] = field(default_factory=dict)
-    #: Cases that were left out on purpose: "measurement: contender" and why.
+    #: Cases that were left out on purpose, and why.
     skipped: dict[str, str] = field(default_factory=dict)
-    #: What went wrong, as it happened.
+    #: Failures, in order.
     errors: list[str] = field(default_factory=list)
     values: dict[Key, list[float]] = field(default_factory=dict)
 
@@ -39,7 +39,7 @@ class Results:
     def best(
         self, measurement: str, case: int, contenders: Iterable[str], metric: str, *, more: bool
     ) -> tuple[float, str] | None:
-        """The best median among ``contenders``, and whose it is."""
+        """Return the best median among ``contenders``, and the contender."""
         found = [
             (value, name) for name in contenders if (value := self.median(measurement, case, name, metric)) is not None
         ]
@@ -51,7 +51,7 @@ class Results:
         return sorted({case for name, case, _, _ in self.values if name == measurement})
 
     def contenders(self, measurement: str) -> list[str]:
-        """By name."""
+        """Return the contenders of a measurement, sorted by name."""
         return sorted({contender for name, _, contender, _ in self.values if name == measurement})
 
     def save(self, path: Path) -> None:
@@ -81,5 +81,5 @@ class Results:
 
 
 def _short(value: float) -> float:
-    """Four digits mean something, at most."""
+    """Round to five digits; no more than four are significant."""
     return float(f"{value:.5g}")

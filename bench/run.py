@@ -1,4 +1,4 @@
-"""Goes round the contenders: each repetition of each case once for each, before the next."""
+"""Runs the measurements: in each repetition, each case once for each contender, before the next case."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .measurements.base import Measurement, Scale
 from .parties import Party, PartyError
 from .results import Results
 
-#: A piece of work that takes more seconds than this is told about: together they decide how long a run takes.
+#: A case that takes more seconds is reported on standard error, since such cases determine how long a run takes.
 SLOW = 5.0
 
 
 class Crew:
-    """The parties of a repetition, started when first needed. One that failed is replaced by another."""
+    """The parties of a repetition. They are started when first needed, and started again after a failure."""
 
     def __init__(self) -> None:
         self._parties: dict[str, list[Party]] = {}
 
-    def muster(self, contenders: Iterable[str]) -> None:
-        """Start all at once, then wait until each has imported what it needs: none does so while others measure."""
+    def start(self, contenders: Iterable[str]) -> None:
+        """Start all parties and wait until they have imported their libraries: none does so during a measurement."""
         for contender in contenders:
             self._parties[contender] = [Party(contender) for _ in range(2)]
         for contender in tuple(self._parties):
@@ -35,25 +35,26 @@ class Crew:
             self._wait(contender)
         return self._parties[contender]
 
-    def dismiss(self, contender: str) -> None:
+    def stop(self, contender: str) -> None:
         for party in self._parties.pop(contender, ()):
             party.close()
 
     def close(self) -> None:
         for contender in tuple(self._parties):
-            self.dismiss(contender)
+            self.stop(contender)
 
     def _wait(self, contender: str) -> None:
         for party in self._parties[contender]:
             party.wait_ready()
             if contender.endswith(("C", "pure")) and party.accelerated != contender.endswith("C"):
-                raise PartyError(f"{contender} runs {'with' if party.accelerated else 'without'} the C module")
+                found = "with" if party.accelerated else "without"
+                raise PartyError(f"{contender}: the process runs {found} the C module")
 
 
 def run(
     measurements: Sequence[Measurement], contenders: Sequence[str], repetitions: int, scale: Scale
 ) -> Results:
-    """Measure it all."""
+    """Run all measurements, and return the results."""
     settings = {"repetitions": str(repetitions), "times": "short, for a smoke test" if scale.quick else "full"}
     results = Results(machine(), versions(), settings)
     for contender in contenders:
@@ -69,7 +70,7 @@ def run(
 
 
 def _turn(contenders: list[str], repetition: int) -> list[str]:
-    """Each time another begins, so that none always follows the same one."""
+    """Rotate the order of the contenders, so that another one is first in each repetition."""
     first = repetition % max(1, len(contenders))
     return contenders[first:] + contenders[:first]
 
@@ -77,10 +78,10 @@ def _turn(contenders: list[str], repetition: int) -> list[str]:
 def _round(
     measurements: Sequence[Measurement], contenders: Sequence[str], progress: float, scale: Scale, results: Results
 ) -> None:
-    """One repetition, in processes of its own."""
+    """Run one repetition, in new processes."""
     crew = Crew()
     try:
-        crew.muster(contenders)
+        crew.start(contenders)
         for measurement in measurements:
             if progress < measurement.repetitions:
                 playing = [contender for contender in contenders if not _lacks(measurement, contender, results)]
@@ -101,12 +102,12 @@ def _one(
     started = time.monotonic()
     try:
         if measurement.fresh:
-            crew.dismiss(contender)
+            crew.stop(contender)
         result = measurement.run(crew.of(contender), case, scale)
     except PartyError as exc:
         results.errors.append(f"{measurement.name} {case} {contender}: {exc}")
         print(results.errors[-1], file=sys.stderr, flush=True)
-        crew.dismiss(contender)
+        crew.stop(contender)
         return
     results.add(measurement.name, case, contender, result)
     if (took := time.monotonic() - started) > SLOW:

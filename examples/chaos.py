@@ -1,10 +1,8 @@
-"""Testing a node by subclassing it: a peer that corrupts, drops and doubles what it sends, and one that it is tried on.
+"""Fault injection by subclassing: a peer that corrupts, drops and doubles what it sends, and the node it is tried on.
 
-Run it: ``python examples/chaos.py [SEED]``. The node under test loses connections, never itself: at the end an
-honest peer is still answered. The seed makes what went wrong happen again.
+Run it: ``python examples/chaos.py [SEED]``. The node under test loses connections, never itself: at the end an honest
+peer still gets its answer. The seed reproduces a run.
 """
-
-from __future__ import annotations
 
 import asyncio
 import logging
@@ -13,17 +11,20 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Unpack
 
 from echo import Client, Echo
 from pea2pea import (
     Addr,
-    Config,
     DisconnectReason,
     Encoder,
     LengthDelimited,
+    Node,
     NotConnectedError,
     OnDisconnect,
     Peer,
+    Settings,
+    Writing,
 )
 
 HEADER = 4
@@ -32,7 +33,7 @@ MESSAGES = 20
 
 
 class Saboteur(Encoder[bytes]):
-    """Another codec's bytes, damaged now and then."""
+    """Damages the bytes of another codec now and then."""
 
     def __init__(self, encoder: Encoder[bytes], rng: random.Random) -> None:
         self.encoder = encoder
@@ -42,7 +43,7 @@ class Saboteur(Encoder[bytes]):
         return [self.damage(bytearray().join(self.encoder.encode([message]))) for message in messages]
 
     def damage(self, frame: bytearray) -> bytearray:
-        """Flip a bit of the length, cut the end off, lose it all, say it twice; mostly, leave it as it is."""
+        """Flip a bit of the length, cut off the end, drop it, double it; mostly, leave it as it is."""
         place = self.rng.randrange(len(frame))
         match self.rng.randrange(100):
             case 0:
@@ -56,60 +57,54 @@ class Saboteur(Encoder[bytes]):
         return frame
 
 
-class Chaos(Client):
-    """A client that cannot be trusted."""
+class Chaos(Node, Writing[bytes]):
+    """A client that damages what it sends."""
 
-    def __init__(self, rng: random.Random, config: Config) -> None:
-        super().__init__(config)
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__()
         self.rng = rng
 
     def encoder(self, peer: Peer) -> Encoder[bytes]:
         return Saboteur(LengthDelimited(), self.rng)
 
-    async def process_message(self, peer: Peer, message: bytes) -> None:
-        """Whatever the answer is, it does not care."""
-
 
 class Victim(Echo, OnDisconnect):
-    """The node under test. Writes down how its connections end."""
+    """The node under test. Records how its connections end."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
+    def __init__(self, **settings: Unpack[Settings]) -> None:
+        super().__init__(**settings)
         self.ended: asyncio.Queue[str] = asyncio.Queue(maxsize=ROUNDS)
 
     async def on_disconnect(self, peer: Peer, reason: DisconnectReason) -> None:
-        self.ended.put_nowait("in order" if reason.exception is None else type(reason.exception).__name__)
+        self.ended.put_nowait(reason.cause.name)
 
 
 async def pester(chaos: Chaos, addr: Addr) -> None:
-    """Connect, send, leave."""
-    peer = await chaos.connect(addr)
-    # Being thrown out is no news to it.
+    """Connect, send, disconnect."""
+    # Being disconnected is what it asks for.
     with suppress(NotConnectedError):
-        for _ in range(MESSAGES):
-            await chaos.send(peer, chaos.rng.randbytes(chaos.rng.randrange(100)))
-    await chaos.disconnect(peer)
+        async with chaos.connect(addr) as peer:
+            for _ in range(MESSAGES):
+                await chaos.send(peer, chaos.rng.randbytes(chaos.rng.randrange(100)))
 
 
 async def main(seed: int) -> None:
-    """Let chaos loose on a node, and see whether it still serves."""
-    # What the node has to say about its peers would drown what is said here.
+    """Attack a node, and see whether it still answers."""
+    # The node's own records would drown what is printed here.
     logging.getLogger("pea2pea").setLevel(logging.CRITICAL)
     async with (
-        Victim(Config(listen="127.0.0.1:0", max_connections_per_ip=100)) as victim,
-        Client(Config()) as honest,
-        Chaos(random.Random(seed), Config()) as chaos,
+        Victim(listen="127.0.0.1:0") as victim,
+        Client() as honest,
+        Chaos(random.Random(seed)) as chaos,
+        honest.connect(victim.address) as witness,
     ):
-        addr = victim.listening_addr
-        assert addr is not None
-        witness = await honest.connect(addr)
         for _ in range(ROUNDS):
-            await pester(chaos, addr)
+            await pester(chaos, victim.address)
         endings = Counter([await victim.ended.get() for _ in range(ROUNDS)])
         await honest.send(witness, b"still there")
         how = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items()))
         print(f"seed {seed}: {ROUNDS} connections ended, {how}")
-        print((await honest.replies.get()).decode())
+        print((await honest.receive(witness)).decode())
 
 
 if __name__ == "__main__":

@@ -1,73 +1,74 @@
-"""Peers that let in only who knows a secret, without ever sending it. Run it: ``python examples/handshake.py``.
+"""Nodes that only accept peers with the same secret, without ever sending it. Run it: ``python examples/handshake.py``.
 
-Each side sends random bytes and proves that it knows the secret by an HMAC over both sides' bytes. The roles are part
-of what is hashed, so that nobody passes by sending back what it was sent. It shows the shape of a handshake; it does
-not encrypt, and who can change bytes on the way can take the connection over after it.
+Each side sends random bytes, and proves that it knows the secret by an HMAC over both sides' bytes. The roles are part
+of what is hashed, so that sending back what was received proves nothing. The example shows the shape of a handshake; it
+does not encrypt, and anyone who can modify the traffic can take over the connection after it.
 """
-
-from __future__ import annotations
 
 import asyncio
 import hmac
 import secrets
+from typing import Unpack
 
-from pea2pea import Config, Handshake, HandshakeError, LengthDelimited, Node, Peer, Reading
+from pea2pea import Frames, Handshake, HandshakeError, LengthDelimited, Node, Peer, Reading, Settings
 
 NONCE_SIZE = 32
-PROOF_SIZE = 32
+#: The messages of the handshake: nonces and proofs, which have the same size.
+STEPS = LengthDelimited(length_size=1, max_frame=NONCE_SIZE)
 
 
-class Guarded(Node, Handshake, Reading[bytes]):
-    """Lets in whoever knows the same secret."""
+class Guarded(Node, Handshake[bytes], Reading[bytes]):
+    """Accepts peers that know the same secret. ``peer.session`` names the connection on both sides."""
 
     handshake_timeout = 5.0
+    codec = LengthDelimited()
 
-    def __init__(self, secret: bytes, config: Config) -> None:
-        super().__init__(config)
+    def __init__(self, secret: bytes, **settings: Unpack[Settings]) -> None:
+        super().__init__(**settings)
         self.secret = secret
 
-    def decoder(self, peer: Peer) -> LengthDelimited:
-        return LengthDelimited()
-
-    async def process_message(self, peer: Peer, message: bytes) -> None:
+    async def process_message(self, peer: Peer[bytes], message: bytes) -> None:
         print(f"{peer.addr}: {message!r}")
 
-    async def handshake(self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    async def handshake(self, peer: Peer[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         """Raise unless the other side knows the secret; return bytes that name this connection on both sides."""
+        frames = Frames(reader, writer, STEPS)
         ours = secrets.token_bytes(NONCE_SIZE)
-        writer.write(ours)
-        theirs = await reader.readexactly(NONCE_SIZE)
-        dialler, listener = (theirs, ours) if peer.inbound else (ours, theirs)
-        # The dialler proves itself first: a listener that answers strangers would be an oracle for guesses.
+        await frames.send(ours)
+        theirs = await frames.receive()
+        nonces = theirs + ours if peer.inbound else ours + theirs
+        # The dialler proves itself first: a listener that answers strangers would help them to guess.
         if peer.inbound:
-            await self.check(reader, b"dialler" + dialler + listener)
-            writer.write(self.proof(b"listener" + dialler + listener))
+            self.check(await frames.receive(), b"dialler" + nonces)
+            await frames.send(self.proof(b"listener" + nonces))
         else:
-            writer.write(self.proof(b"dialler" + dialler + listener))
-            await self.check(reader, b"listener" + dialler + listener)
-        return self.proof(b"session" + dialler + listener)
+            await frames.send(self.proof(b"dialler" + nonces))
+            self.check(await frames.receive(), b"listener" + nonces)
+        return self.proof(b"session" + nonces)
 
     def proof(self, statement: bytes) -> bytes:
-        """Only who knows the secret can make this."""
+        """Return what only a node with the secret can make."""
         return hmac.digest(self.secret, statement, "sha256")
 
-    async def check(self, reader: asyncio.StreamReader, statement: bytes) -> None:
-        """Raise unless the other side proves ``statement``."""
-        if not hmac.compare_digest(await reader.readexactly(PROOF_SIZE), self.proof(statement)):
+    def check(self, proof: bytes, statement: bytes) -> None:
+        """Raise unless ``proof`` proves ``statement``."""
+        if not hmac.compare_digest(proof, self.proof(statement)):
             raise PermissionError("the other side does not know the secret")
 
 
 async def main() -> None:
-    """Let one in, and turn one away."""
-    async with Guarded(b"open sesame", Config(listen="127.0.0.1:0", max_connections_per_ip=2)) as cave:
-        assert cave.listening_addr is not None
-        async with Guarded(b"open sesame", Config()) as friend, Guarded(b"open barley", Config()) as stranger:
-            peer = await friend.connect(cave.listening_addr)
-            print(f"friend: in, session {len(peer.session)} bytes")
-            try:
-                await stranger.connect(cave.listening_addr)
-            except HandshakeError as error:
-                print(f"stranger: turned away ({type(error.__cause__).__name__})")
+    """Accept one peer, and refuse another."""
+    async with (
+        Guarded(b"open sesame", listen="127.0.0.1:0") as cave,
+        Guarded(b"open sesame") as friend,
+        Guarded(b"open barley") as stranger,
+    ):
+        peer = await friend.connect(cave.address)
+        print(f"friend: accepted, session {len(peer.session)} bytes")
+        try:
+            await stranger.connect(cave.address)
+        except HandshakeError as error:
+            print(f"stranger: refused ({type(error.__cause__).__name__})")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""A mesh over TLS, in which everybody signs for himself: who is known by his certificate is let in, and nobody else.
+"""A mesh over mutual TLS with self-signed certificates, in which each device accepts the devices it knows.
 
-Each node makes its key and certificate once, keeps both in a file that only its owner can read, and passes the
-certificate round. Run it: ``python examples/tls_mesh.py``
+Each node makes its key and certificate once, and keeps both in a file that only its owner can read. It accepts the
+peers whose ids are pinned. An unknown device is refused, and its fingerprint reported; once that is pinned, it can
+connect, without a restart. Run it: ``python examples/tls_mesh.py``
 """
 
 from __future__ import annotations
@@ -10,52 +11,55 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from pea2pea import Config, DisconnectReason, Node, OnDisconnect, Peer, Raw, Reading, Topology, connect_nodes
-from pea2pea.tls import TlsConfig, TlsIdentity, TlsNetwork
+from pea2pea import Addr, Node, OnConnect, Peer, Raw, Reading, Settings, Topology, connect_nodes
+from pea2pea.tls import CertificateRefusedError, TlsConfig, TlsIdentity, TlsNetwork
 from pea2pea.tls.certificates import load_or_make_identity
 
 
-class Member(Node, TlsIdentity, Reading[bytes], OnDisconnect):
-    """Knows its peers by their keys: ``peer.session.node_id``."""
+class Member(Node, TlsIdentity, Reading[bytes], OnConnect):
+    """Accepts the peers in ``pinned``; ``news`` says who was refused and who has connected."""
 
-    def __init__(self, name: str, directory: Path, trusted: tuple[str, ...]) -> None:
-        # A certificate is for a key here, and not for an address.
-        tls = TlsConfig(certificate=directory / name, trusted_pem=trusted, check_name=False)
-        config = Config(name=name, listen="127.0.0.1:0", max_connections_per_ip=100)
-        super().__init__(config, network=TlsNetwork(tls))
-        self.left: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+    def __init__(self, name: str, directory: Path, pinned: set[str]) -> None:
+        tls = TlsConfig(certificate=directory / name, pinned=pinned)
+        config = Settings(name=name, listen="127.0.0.1:0", max_connections_per_ip=100)
+        super().__init__(**config, network=TlsNetwork(tls, on_refused=self.on_refused))
+        self.news: asyncio.Queue[tuple[str, str]] = asyncio.Queue(10)
+
+    def on_refused(self, addr: Addr, error: CertificateRefusedError) -> None:
+        # Anyone can cause this call, so what it stores is bounded.
+        if error.node_id is not None and not self.news.full():
+            self.news.put_nowait(("refused", error.node_id))
 
     def decoder(self, peer: Peer) -> Raw:
         return Raw()
 
     async def process_message(self, peer: Peer, message: bytes) -> None:
-        """Nothing is said in this example."""
+        """The members send no messages in this example."""
 
-    async def on_disconnect(self, peer: Peer, reason: DisconnectReason) -> None:
-        if not self.left.done():
-            self.left.set_result(reason.exception)
+    async def on_connect(self, peer: Peer) -> None:
+        await self.news.put(("connected", peer.session.node_id))
 
 
 async def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        known = {name: load_or_make_identity(directory / name, name) for name in ("ann", "bob", "cleo")}
-        certificates = tuple(identity.certificate_pem for identity in known.values())
-        load_or_make_identity(directory / "eve", "eve")
+        ids = {name: load_or_make_identity(directory / name, name).node_id for name in ("ann", "bob", "cleo", "eve")}
+        names = {node_id: name for name, node_id in ids.items()}
+        pinned = {ids["ann"], ids["bob"], ids["cleo"]}
         async with (
-            Member("ann", directory, certificates) as ann,
-            Member("bob", directory, certificates) as bob,
-            Member("cleo", directory, certificates) as cleo,
-            Member("eve", directory, certificates) as eve,
+            Member("ann", directory, pinned) as ann,
+            Member("bob", directory, pinned) as bob,
+            Member("cleo", directory, pinned) as cleo,
         ):
             await connect_nodes([ann, bob, cleo], Topology.MESH)
-            ids = {identity.node_id for identity in known.values()}
-            assert {peer.session.node_id for node in (ann, bob, cleo) for peer in node.peers} == ids
-            print("ann and bob and cleo know each other")
-            assert ann.listening_addr is not None
-            await eve.connect(ann.listening_addr)  # in TLS 1.3 a dialler is told a moment later that it is refused
-            error = await eve.left
-            print(f"eve is turned away by ann: {type(error).__name__}: {error}")
+            met = sorted([names[(await ann.news.get())[1]] for _ in range(2)])
+            print(f"ann is connected with {' and '.join(met)}")
+            for _ in range(2):
+                async with Member("eve", directory, pinned) as eve:
+                    await eve.connect(ann.listening_addr or "127.0.0.1:1")
+                    event, node_id = await ann.news.get()
+                    print(f"{names[node_id]}: {event}")
+                pinned.add(node_id)  # the user has compared it with the id that eve's device shows
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ import hypothesis
 import pytest
 
 from pea2pea.memory import MemoryNetwork
-from pea2pea.network import Network, TcpNetwork
+from pea2pea.network import Network
+from pea2pea.tcp import TcpNetwork
 from support.virtual_clock import VirtualClockLoop
 
 pytest_plugins = "pytester"

@@ -51,9 +51,9 @@ CONTRACT = [
         "node.config",
         "a limit of 0, a negative time, a malformed address: ConfigError names the field at once",
         (
-            "config::test_a_limit_that_is_no_whole_number_of_1_or_more_is_refused_by_its_name",
-            "config::test_a_time_that_is_no_number_above_0_is_refused_by_its_name",
-            "config::test_a_malformed_address_is_refused_by_its_name",
+            "settings::test_a_limit_that_is_not_an_integer_of_at_least_1_is_refused_by_its_name",
+            "settings::test_a_time_that_is_not_a_number_above_0_is_refused_by_its_name",
+            "settings::test_a_malformed_address_is_refused_by_its_name",
             "node::test_every_setting_of_a_protocol_is_checked",
         ),
     ),
@@ -61,8 +61,8 @@ CONTRACT = [
         "node.config-lowered",
         "max_connecting above max_connections is lowered to it",
         (
-            "config::test_max_connecting_is_lowered_to_max_connections",
-            "config::test_the_default_of_max_connecting_is_lowered_too",
+            "settings::test_max_connecting_is_lowered_to_max_connections",
+            "settings::test_the_default_of_max_connecting_is_lowered_too",
         ),
     ),
     Promise(
@@ -72,7 +72,7 @@ CONTRACT = [
     ),
     Promise(
         "node.listen-unset",
-        "start_listening raises without Config.listen",
+        "start_listening raises without listen",
         ("node::test_start_listening_needs_an_address",),
     ),
     Promise(
@@ -174,66 +174,66 @@ CONTRACT = [
         "admission.total",
         "max_connections counts those being set up too",
         (
-            "admission::test_connections_being_set_up_count",
-            "admission::test_inbound_and_outbound_count_together",
-            "admission::test_counters_are_what_is_held_and_never_above_a_limit",
+            "gate::test_connections_being_set_up_count",
+            "gate::test_inbound_and_outbound_count_together",
+            "gate::test_counters_are_what_is_held_and_never_above_a_limit",
         ),
     ),
     Promise(
         "admission.per-ip",
         "max_connections_per_ip counts per address, IPv4-mapped IPv6 as its IPv4",
         (
-            "admission::test_inbound_counts_per_address",
-            "admission::test_an_ipv4_address_is_itself_where_it_comes_in_over_ipv6",
+            "gate::test_inbound_counts_per_address",
+            "gate::test_an_ipv4_address_is_itself_where_it_comes_in_over_ipv6",
         ),
     ),
     Promise(
         "admission.per-ip-64",
         "an IPv6 address counts as its /64",
         (
-            "admission::test_an_ipv6_address_counts_as_its_64",
-            "admission::test_inbound_counts_an_ipv6_address_as_its_64",
+            "gate::test_an_ipv6_address_counts_as_its_64",
+            "gate::test_inbound_counts_an_ipv6_address_as_its_64",
         ),
     ),
     Promise(
         "admission.pending",
         "max_connecting bounds inbound and outbound setups together",
-        ("admission::test_setups_both_ways_share_max_connecting",),
+        ("gate::test_setups_both_ways_share_max_connecting",),
     ),
     Promise(
         "admission.outbound",
         "outbound over a limit: an error that names the limit",
         (
-            "admission::test_an_error_names_the_limit_and_its_value",
-            "admission::test_outbound_over_the_total_is_an_error_and_counted",
-            "admission::test_outbound_over_the_limit_per_ip_is_an_error_and_counted",
+            "gate::test_an_error_names_the_limit_and_its_value",
+            "gate::test_outbound_over_the_total_is_an_error_and_counted",
+            "gate::test_outbound_over_the_limit_per_ip_is_an_error_and_counted",
         ),
     ),
     Promise(
         "admission.inbound",
         "inbound over a total or per-IP limit: closed before any hook, and counted",
         (
-            "admission::test_inbound_over_the_total_is_closed_before_any_hook_and_counted",
-            "admission::test_inbound_counts_per_address",
+            "gate::test_inbound_over_the_total_is_closed_before_any_hook_and_counted",
+            "gate::test_inbound_counts_per_address",
             "hostile::test_ten_thousand_where_there_is_no_room",
         ),
     ),
     Promise(
         "admission.inbound-waits",
         "inbound over max_connecting stays in the kernel's queue until a slot is free",
-        ("admission::test_inbound_over_max_connecting_waits_in_the_kernels_queue",),
+        ("gate::test_inbound_over_max_connecting_waits_in_the_kernels_queue",),
     ),
     Promise(
         "admission.idle-listener",
         "an idle listener holds no slot",
-        ("admission::test_listening_holds_no_slot",),
+        ("gate::test_listening_holds_no_slot",),
     ),
     Promise(
         "admission.atomic",
         "concurrent attempts never exceed a limit",
         (
-            "admission::test_attempts_at_once_never_exceed_a_limit",
-            "admission::test_counters_are_what_is_held_and_never_above_a_limit",
+            "gate::test_attempts_at_once_never_exceed_a_limit",
+            "gate::test_counters_are_what_is_held_and_never_above_a_limit",
             "state_machine::test_nodes_are_sound_whatever_happens",
         ),
     ),
@@ -241,9 +241,9 @@ CONTRACT = [
         "admission.released-once",
         "every reservation is released exactly once on every path out",
         (
-            "admission::test_every_way_out_frees_the_slot",
-            "admission::test_counters_are_what_is_held_and_never_above_a_limit",
-            "admission::test_room_is_told_of_once_for_each_setup_that_ends",
+            "gate::test_every_way_out_frees_the_slot",
+            "gate::test_counters_are_what_is_held_and_never_above_a_limit",
+            "gate::test_room_is_told_of_once_for_each_setup_that_ends",
             "state_machine::test_nodes_are_sound_whatever_happens",
         ),
     ),
@@ -251,29 +251,29 @@ CONTRACT = [
         "admission.exhausted",
         "accept without resources left is counted and waited out; the listener goes on",
         (
-            "admission::test_a_lack_of_resources_is_counted_and_waited_out",
-            "admission::test_a_listener_outlives_a_lack_of_descriptors",
+            "gate::test_a_lack_of_resources_is_counted_and_waited_out",
+            "gate::test_a_listener_outlives_a_lack_of_descriptors",
         ),
     ),
     Promise(
         "admission.aborted",
         "a peer that aborted before accept costs nothing",
-        ("admission::test_who_aborted_before_being_accepted_costs_nothing",),
+        ("gate::test_who_aborted_before_being_accepted_costs_nothing",),
     ),
     Promise(
         "admission.connect-timeout",
         "connect_timeout bounds dialling",
         (
-            "admission::test_connect_timeout_bounds_dialling",
-            "admission::test_connect_timeout_bounds_the_resolution_of_a_name_too",
+            "gate::test_connect_timeout_bounds_dialling",
+            "gate::test_connect_timeout_bounds_the_resolution_of_a_name_too",
         ),
     ),
     Promise(
         "admission.connect-cancelled",
         "a cancelled connect leaves nothing, or an established connection",
         (
-            "admission::test_a_cancelled_connect_leaves_nothing_or_a_connection",
-            "admission::test_a_connect_cancelled_in_its_handshake_frees_its_slot",
+            "gate::test_a_cancelled_connect_leaves_nothing_or_a_connection",
+            "gate::test_a_connect_cancelled_in_its_handshake_frees_its_slot",
         ),
     ),
     # Handshake
@@ -357,7 +357,7 @@ CONTRACT = [
         "with backpressure = False the surplus is dropped and counted",
         (
             "reading::test_without_backpressure_the_surplus_is_dropped_and_counted",
-            "reading::test_drops_are_logged_once_a_second_at_most",
+            "reading::test_drops_are_logged_at_a_limited_rate",
         ),
     ),
     Promise(
@@ -696,6 +696,127 @@ CONTRACT = [
             "topology::test_what_is_wrong_is_refused_before_anything_is_dialled",
         ),
     ),
+    # Added in 0.2: a user's mistakes, again
+    Promise(
+        "mistakes.hook-without-protocol",
+        "a hook without its protocol is refused when the class is made, with the name that was meant",
+        (
+            "settings::test_a_hook_without_its_protocol_is_refused_when_the_class_is_made",
+            "settings::test_a_misspelt_hook_is_refused_with_the_name_that_was_meant",
+        ),
+    ),
+    Promise(
+        "mistakes.unknown-setting",
+        "so is a setting that no protocol or node has, or one of a wrong type",
+        (
+            "settings::test_an_unknown_keyword_is_refused_with_the_name_that_was_meant",
+            "settings::test_a_misspelt_setting_of_a_class_is_refused_with_the_name_that_was_meant",
+            "settings::test_a_keyword_of_a_protocol_that_the_class_lacks_is_refused",
+            "settings::test_a_flag_that_is_not_a_bool_is_refused_by_its_name",
+        ),
+    ),
+    Promise(
+        "mistakes.whose",
+        "what the user's hooks raise is an ERROR with traceback; what a peer or the network does is one line without",
+        (
+            "ends::test_a_reason_tells_whose_doing_it_was_and_only_the_users_is_an_error",
+            "reporting::test_bare_probes_write_one_line_each_without_traceback_and_no_more_than_the_limit",
+        ),
+    ),
+    Promise(
+        "mistakes.unencodable",
+        "a message that cannot be encoded is never lost in silence",
+        (
+            "ends::test_a_message_that_cannot_be_encoded_is_logged_and_a_later_send_raises_the_cause",
+            "ends::test_a_broadcast_that_cannot_be_encoded_is_the_error_of_each_and_ends_no_connection",
+        ),
+    ),
+    # Added in 0.2: ends
+    Promise(
+        "ends.closed",
+        "peer.closed() returns the reason to everyone who waits, after the last hook",
+        (
+            "ends::test_closed_returns_the_reason_to_everyone_who_waits_after_the_last_hook",
+            "peer::test_everyone_who_waits_for_its_end_gets_the_reason_and_one_who_stops_waiting_disturbs_nobody",
+        ),
+    ),
+    Promise(
+        "ends.reason",
+        "a reason says whose doing it was and prints as a sentence; NotConnectedError carries it",
+        (
+            "ends::test_a_reason_tells_whose_doing_it_was_and_only_the_users_is_an_error",
+            "lifecycle::test_a_reason_reads_as_a_sentence_and_the_exception",
+            "receiving::test_a_receiver_that_waits_gets_the_reason_when_its_own_node_disconnects",
+        ),
+    ),
+    Promise(
+        "ends.leaving",
+        "sending to a peer that is leaving raises, except from its own on_disconnect",
+        (
+            "ends::test_a_peer_that_is_leaving_cannot_be_sent_to_except_from_its_own_hook",
+            "ends::test_another_peers_hook_is_not_an_exception",
+        ),
+    ),
+    Promise(
+        "ends.listener",
+        "a failed listener is resumed and reported",
+        ("instruments::test_a_listener_that_fails_is_resumed_and_told",),
+    ),
+    # Added in 0.2: connecting
+    Promise(
+        "connecting.addresses",
+        "a name is tried at all its addresses, in the manner of RFC 8305, within one connect_timeout",
+        (
+            "connect::test_a_name_is_tried_at_all_its_addresses",
+            "connect::test_an_address_that_does_not_answer_delays_the_next_a_quarter_of_a_second",
+            "connect::test_all_of_them_have_one_connect_timeout",
+            "connect::test_over_tcp_a_listener_of_either_family_is_found",
+        ),
+    ),
+    Promise(
+        "connecting.refused",
+        "a dialler whose connection ends before anything was exchanged is told so by the reason",
+        (
+            "ends::test_a_reason_tells_whose_doing_it_was_and_only_the_users_is_an_error",
+            "ends::test_a_peer_that_said_something_and_one_that_dialled_did_not_refuse",
+            "shutdown::test_aclose_frees_the_port_and_tells_every_peer",
+        ),
+    ),
+    Promise(
+        "connecting.loopback",
+        "addresses of the machine itself are exempt from the limit per address unless the user says otherwise",
+        ("gate::test_addresses_of_the_machine_itself_are_exempt_from_the_limit_per_address",),
+    ),
+    # Added in 0.2: admission and bounds
+    Promise(
+        "gate.rule",
+        "a refusal names its rule and is counted under it",
+        ("instruments::test_a_refusal_and_a_failure_are_told", "gate::test_an_error_names_the_limit_and_its_value"),
+    ),
+    Promise(
+        "gate.raises",
+        "a rule that raises refuses",
+        ("gate::test_a_gate_that_raises_refuses_before_and_after_the_handshake",),
+    ),
+    Promise(
+        "bounds.log",
+        "what strangers can have the node log is bounded by the second",
+        (
+            "reporting::test_what_strangers_cause_is_limited_and_what_is_left_out_is_counted",
+            "reporting::test_bare_probes_write_one_line_each_without_traceback_and_no_more_than_the_limit",
+        ),
+    ),
+    # Added in 0.2: drain
+    Promise(
+        "drain.nothing-lost",
+        "drain() stops accepting and reading, has what arrived processed and what was sent leave, then closes",
+        (
+            "drain::test_what_arrived_is_processed_and_what_is_sent_leaves",
+            "drain::test_many_peers_are_drained_beside_one_another",
+            "drain::test_messages_that_wait_to_be_pulled_can_be_pulled_while_it_drains",
+        ),
+    ),
+    Promise("drain.deadline", "within its deadline", ("drain::test_it_ends_at_its_deadline_and_closes_what_is_left",)),
 ]
 
 

@@ -1,7 +1,7 @@
-"""Hold the lines and the branches of a `coverage json` report each to a bound of its own. Standard library only.
+"""Check the line coverage and the branch coverage of a ``coverage json`` report separately. Standard library only.
 
-Coverage's own ``fail_under`` mixes both into one figure, in which many covered lines hide branches that are not.
-Usage: ``check_coverage.py REPORT.json LINES BRANCHES``, the bounds in per cent.
+Coverage's own ``fail_under`` combines both in one figure, in which covered lines hide branches that are not covered.
+Usage: ``check_coverage.py REPORT.json LINES BRANCHES``, with the minimum coverage of each in per cent.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def shares(totals: dict[str, int]) -> dict[str, float]:
-    """Return what share, in per cent, of the lines and of the branches was run."""
+    """Return the line coverage and the branch coverage, in per cent."""
     pairs = {
         "line": (totals["covered_lines"], totals["num_statements"]),
         "branch": (totals["covered_branches"], totals["num_branches"]),
@@ -21,13 +21,13 @@ def shares(totals: dict[str, int]) -> dict[str, float]:
 
 
 def main(arguments: list[str]) -> int:
-    """Print both shares; return 1 where either is below its bound."""
-    report, *bounds = arguments
+    """Print both figures; return 1 if either is too low."""
+    report, *minimums = arguments
     found = shares(json.loads(Path(report).read_text(encoding="utf-8"))["totals"])
     missed = False
-    for (what, share), bound in zip(found.items(), map(float, bounds), strict=True):
-        print(f"{what} coverage: {share:.2f} % (at least {bound:g} %)" + (" - TOO LOW" if share < bound else ""))
-        missed |= share < bound
+    for (what, share), minimum in zip(found.items(), map(float, minimums), strict=True):
+        print(f"{what} coverage: {share:.2f} % (at least {minimum:g} %)" + (" - TOO LOW" if share < minimum else ""))
+        missed |= share < minimum
     return int(missed)
 
 

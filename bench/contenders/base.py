@@ -1,4 +1,4 @@
-"""What a contender is: one way of moving messages, in the roles that the measurements ask for."""
+"""The interface of a contender: one way to move messages, in the roles that the measurements need."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ LOOPBACK = "127.0.0.1"
 
 
 class Contender:
-    """Plays roles; each returns what it measured. A role that is missing is one that it cannot play.
+    """Has a method for each role that it can play; each returns what it measured.
 
-    ``sink``: listen, tell the port, take ``connections`` connections, measure. ``source``: dial so many
-    and send for ``seconds``. ``echo`` and ``ping``: one connection, there and back. ``accept`` and ``dial``:
-    connect and disconnect, one after the other; what accepts ends when all that it then hears of are gone.
-    ``chain``: pass messages along ``nodes`` nodes in this process. ``life``: start and close a listener.
-    ``plain``: dial the contender's ``sink`` with plain sockets, and send on the first ``active`` of them.
+    ``sink``: listen, report the port, accept ``connections`` connections and measure. ``source``: dial so many
+    connections and send for ``seconds``. ``echo`` and ``ping``: one connection, in both directions. ``accept`` and
+    ``dial``: connect and disconnect, one after the other; the accepting side is told how many connections there were,
+    and ends when all are closed. ``chain``: pass messages along ``nodes`` nodes in this process. ``life``: start and
+    close a listener. ``plain``: dial the contender's ``sink`` with plain sockets, and send on the first ``active``.
     """
 
     def play(self, role: str, job: Job, line: Line) -> Result:
         result: Result = getattr(self, role)(job, line)
         return result
 
-    def greeting(self, job: Job) -> tuple[bytes, bytes]:
-        """What a client says by hand before its first message, and how the answer to it ends."""
+    def handshake_bytes(self, job: Job) -> tuple[bytes, bytes]:
+        """Return the handshake that a plain socket sends before its first message, and the end of the answer."""
         return b"", b""
 
     def chunk(self, message: bytes, count: int) -> bytes:
-        """So many messages as a client sends them."""
+        """Return ``count`` messages as a client sends them."""
         return (len(message).to_bytes(4, "big") + message) * count
 
 
 class AsyncContender(Contender):
-    """One whose roles are coroutines, on one loop or the other."""
+    """A contender whose roles are coroutines, on the event loop named ``loop``."""
 
     def __init__(self, loop: str) -> None:
         self._loop = loop
@@ -60,15 +60,15 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 @dataclass(frozen=True)
 class Entry:
-    """A contender as the parent knows it, before anything that it needs is imported."""
+    """A contender as the parent process knows it, without its libraries."""
 
     module: str
     needs: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
-    #: What it is, and which advice of its own documentation was followed.
+    #: How it is used, and which advice of its documentation was followed. Printed on the page.
     note: str = ""
-    #: Why a role cannot be played, for the page.
+    #: The roles that it cannot play, and why. Printed on the page.
     lacks: Mapping[str, str] = field(default_factory=dict)
 
     def load(self) -> Contender:
@@ -76,29 +76,29 @@ class Entry:
         return made
 
     def missing(self) -> str:
-        """What keeps it from running here; empty if nothing."""
+        """Return why it cannot run on this machine; empty if it can."""
         for name in self.needs:
             try:
                 import_module(name)
-            except Exception as exc:  # a broken dependency may raise anything, and is to be told, not fatal
+            except Exception as exc:  # a broken dependency may raise anything; it is reported on the page
                 return f"{name} cannot be imported: {type(exc).__name__}: {exc}"
         return ""
 
 
-#: Messages per write of a plain dialler.
+#: Messages per write of a plain socket.
 CHUNK = 64
-#: Connections made before the first of them is greeted: fewer than a listener's backlog.
+#: Connections opened before the first handshake: fewer than the backlog of a listener.
 AT_ONCE = 500
 
 
 def plain(contender: Contender, job: Job) -> Result:
-    """Dial ``connections`` plain sockets; then send on the ``active`` ones in turn until the time or the peer ends."""
+    """Dial ``connections`` plain sockets; send on ``active`` of them in turn until the end, or the peer closes."""
     socks: list[socket.socket] = []
     try:
         while len(socks) < job.connections:
             _dial_some(socks, min(AT_ONCE, job.connections - len(socks)), contender, job)
         if job.memory:
-            socks[-1].recv(65536)  # until the other side has measured, and closes
+            socks[-1].recv(65536)  # returns when the other side has measured and closes
             return {}
         return _flood(socks[: job.active], contender.chunk(job.message, CHUNK), job)
     finally:
@@ -107,7 +107,7 @@ def plain(contender: Contender, job: Job) -> Result:
 
 
 def _dial_some(socks: list[socket.socket], count: int, contender: Contender, job: Job) -> None:
-    hello, end = contender.greeting(job)
+    hello, end = contender.handshake_bytes(job)
     new = [socket.create_connection((LOOPBACK, job.port), timeout=30) for _ in range(count)]
     socks += new
     if hello:
@@ -118,7 +118,7 @@ def _dial_some(socks: list[socket.socket], count: int, contender: Contender, job
             while not answer.endswith(end):
                 piece = sock.recv(65536)
                 if not piece:
-                    raise EOFError("the other side closed instead of answering")
+                    raise EOFError("the other side closed the connection during the handshake")
                 answer += piece
 
 
@@ -131,7 +131,7 @@ def _flood(socks: list[socket.socket], chunk: bytes, job: Job) -> Result:
                 sock.sendall(chunk)
                 sent += CHUNK
     except OSError:
-        pass  # the other side has seen enough
+        pass  # the other side has finished, and closed
     return {"sent": sent}
 
 

@@ -1,13 +1,12 @@
-"""pea2pea itself, through its public names. Statistics are always on; so are its limits, and an idle timeout."""
+"""pea2pea itself, through its public names, with statistics, limits and an idle timeout."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, ClassVar
+from typing import Any
 
 from pea2pea import (
-    Config,
     Decoder,
     Encoder,
     Handshake,
@@ -27,29 +26,27 @@ from .base import LOOPBACK, AsyncContender
 
 CODEC = LengthDelimited()
 HELLO = b"hello"
-#: More than any measurement opens.
+#: A number of connections above that of any measurement.
 MANY = 20_000
-#: Bytes that may wait to be written, as a number of messages within these bounds.
+#: Bytes that may be queued for writing; as a number of messages it stays within these bounds.
 QUEUED_BYTES = 256 * 1024
 LEAST_QUEUED, MOST_QUEUED = 16, 8192
 
 
 class Both(Node, Reading[bytes], Writing[bytes]):
-    """Reads and writes; each measurement says what it does with a message."""
+    """Reads and writes. Subclasses process the messages."""
 
-    read_queue_depth: ClassVar[int] = 16_384
-    write_queue_depth: ClassVar[int] = MOST_QUEUED
-    idle_timeout: ClassVar[float | None] = 60.0
+    read_queue_depth = 16_384
+    write_queue_depth = MOST_QUEUED
+    idle_timeout: float | None = 60.0
 
     def __init__(self, *, listen: bool = False) -> None:
         super().__init__(
-            Config(
-                listen=f"{LOOPBACK}:0" if listen else None,
-                backlog=4096,
-                max_connections=MANY,
-                max_connecting=MANY,
-                max_connections_per_ip=MANY,
-            )
+            listen=f"{LOOPBACK}:0" if listen else None,
+            backlog=4096,
+            max_connections=MANY,
+            max_connecting=MANY,
+            max_connections_per_ip=MANY,
         )
 
     def decoder(self, peer: Peer) -> Decoder[bytes]:
@@ -59,18 +56,18 @@ class Both(Node, Reading[bytes], Writing[bytes]):
         return CODEC
 
     async def process_message(self, peer: Peer, message: bytes) -> None:
-        """Nothing: what only sends gets nothing."""
+        """Do nothing: a node that only sends receives nothing."""
 
 
 class Sink(Both):
-    """Counts what it gets."""
+    """Counts the messages it receives."""
 
     def __init__(self, meter: Meter) -> None:
         super().__init__(listen=True)
         self.meter = meter
 
     def encoder(self, peer: Peer) -> Encoder[bytes]:
-        self.meter.connected()  # asked for once per connection, when it opens
+        self.meter.connected()  # called once per connection, when it opens
         return CODEC
 
     async def process_message(self, peer: Peer, message: bytes) -> None:
@@ -78,7 +75,7 @@ class Sink(Both):
 
 
 class ShakingSink(Sink, Handshake):
-    """A sink with a handshake, and the idle timeout as it is by default."""
+    """A sink with a handshake, and the default idle timeout."""
 
     idle_timeout = None
 
@@ -87,7 +84,7 @@ class ShakingSink(Sink, Handshake):
 
 
 class Echo(Both):
-    """Answers each message with itself."""
+    """Sends each message back."""
 
     def __init__(self) -> None:
         super().__init__(listen=True)
@@ -98,7 +95,7 @@ class Echo(Both):
 
 
 class Pinger(Both):
-    """Sends the next ping when the answer to the last one is there."""
+    """Sends the next ping when the last one is answered."""
 
     def __init__(self, job: Job) -> None:
         super().__init__()
@@ -124,7 +121,7 @@ class Pinger(Both):
 
 
 class Acceptor(Both):
-    """Counts the connections that were opened."""
+    """Counts opened connections."""
 
     def __init__(self) -> None:
         super().__init__(listen=True)
@@ -136,7 +133,7 @@ class Acceptor(Both):
 
 
 class Relay(Both):
-    """Passes each message on to the next node; the last one tells that it arrived."""
+    """Passes each message on to the next node; the last node reports its arrival."""
 
     def __init__(self) -> None:
         super().__init__(listen=True)
@@ -151,19 +148,19 @@ class Relay(Both):
 
 
 class Party(AsyncContender):
-    """Two nodes, as a rule."""
+    """Runs nodes of pea2pea."""
 
-    def greeting(self, job: Job) -> tuple[bytes, bytes]:
-        return (HELLO, HELLO) if job.greets else (b"", b"")
+    def handshake_bytes(self, job: Job) -> tuple[bytes, bytes]:
+        return (HELLO, HELLO) if job.handshake else (b"", b"")
 
     async def sink(self, job: Job, line: Line) -> Result:
         meter = Meter(job)
-        async with (ShakingSink if job.greets else Sink)(meter) as node:
+        async with (ShakingSink if job.handshake else Sink)(meter) as node:
             _tell_port(node, line)
             return await meter.result()
 
     async def source(self, job: Job, line: Line) -> Result:
-        # A node has one connection with an address, so each sender is a node.
+        # A node has only one connection with an address, so each sender is a node of its own.
         kind = _with_depth(job.size)
         nodes = [kind() for _ in range(job.connections)]
         try:
@@ -192,7 +189,7 @@ class Party(AsyncContender):
         async with Acceptor() as node:
             _tell_port(node, line)
             expected = (await asyncio.get_running_loop().run_in_executor(None, line.hear))["expected"]
-            # Nothing tells when a peer left but a hook, which would cost what is not part of this work.
+            # Only a hook reports when a peer has left, and its cost is not part of this work.
             while node.opened < expected or node.num_connected:  # noqa: ASYNC110
                 await asyncio.sleep(0)
             return {"ended_at": time.perf_counter(), "seen": node.opened}
@@ -230,7 +227,7 @@ class Party(AsyncContender):
 
 
 async def _pour(node: Both, peer: Peer, job: Job) -> None:
-    """Fill the queue without waiting, then wait for room: no task switch but one per batch."""
+    """Fill the queue without waiting, then wait for space: one task switch per batch."""
     send, message, until = node.send_nowait, job.message, job.until
     batch = range(node.write_queue_depth)
     try:
@@ -241,7 +238,7 @@ async def _pour(node: Both, peer: Peer, job: Job) -> None:
             except QueueFullError:
                 await node.send(peer, message)
     except NotConnectedError:
-        pass  # the other side has seen enough
+        pass  # the other side has finished, and closed
 
 
 def _with_depth(size: int) -> type[Both]:

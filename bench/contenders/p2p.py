@@ -1,4 +1,4 @@
-"""``libp2p``: hosts over TCP with plaintext and yamux, one stream between two, the same framing as the library's."""
+"""``libp2p``: hosts over TCP with plaintext and yamux, one stream per connection, and the library's framing."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from ..job import Job, Line, Result, Window, latencies
 from .base import LOOPBACK, Contender
 
 BENCH = TProtocol("/bench/1.0.0")
-#: What its own performance service reads at once.
+#: Bytes that its own performance service reads at once.
 READ = 64 * 1024
-#: Who listens; a dialler has to know its key.
+#: The seed of the listener's key, which a dialler has to know.
 SERVER = bytes(32)
 
 Stream = Any
@@ -34,10 +34,10 @@ Handler = Callable[[Stream], Awaitable[None]]
 
 
 class Party(Contender):
-    """Hosts on trio, the only loop that it runs on."""
+    """Runs hosts on trio, which py-libp2p requires."""
 
     def play(self, role: str, job: Job, line: Line) -> Result:
-        logging.disable(logging.CRITICAL)  # it logs the end of each stream as an error
+        logging.disable(logging.CRITICAL)  # py-libp2p logs the end of each stream as an error
         result: Result = trio.run(getattr(self, role), job, line)
         return result
 
@@ -68,7 +68,7 @@ class Party(Contender):
         over = trio.Event()
 
         async def answer(stream: Stream) -> None:
-            with contextlib.suppress(Exception):  # whatever ends a stream, it has ended
+            with contextlib.suppress(Exception):  # any exception means that the stream has ended
                 while data := await stream.read(READ):
                     await stream.write(data)
             over.set()
@@ -121,7 +121,7 @@ class Party(Contender):
 
 async def _count(stream: Stream, counts: list[int]) -> None:
     rest = bytearray()
-    with contextlib.suppress(Exception):  # whatever ends a stream, it has ended
+    with contextlib.suppress(Exception):  # any exception means that the stream has ended
         while data := await stream.read(READ):
             rest += data
             position = 0
@@ -139,7 +139,7 @@ async def _pour(job: Job) -> None:
     message = len(job.message).to_bytes(4, "big") + job.message
     async with _stream(job.port) as stream:
         until = job.until
-        with contextlib.suppress(Exception):  # the other side has seen enough
+        with contextlib.suppress(Exception):  # the other side has finished, and closed
             while time.perf_counter() < until:
                 await stream.write(message)
 
@@ -171,5 +171,5 @@ async def _stream(port: int) -> AsyncIterator[Stream]:
         await host.connect(_server(port))
         stream = await host.new_stream(_server(port).peer_id, [BENCH])
         yield stream
-        with contextlib.suppress(Exception):  # the other side may be gone already
+        with contextlib.suppress(Exception):  # the other side may have closed already
             await stream.close()

@@ -1,4 +1,4 @@
-"""``picows``: its core API, whose data path is callbacks."""
+"""``picows``, with its core API of callbacks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLOSE = WSMsgType.CLOSE
 
 
 class Counter(WSListener):
-    """Takes each message out as ``bytes``, which is what the others deliver."""
+    """Copies each message to ``bytes``, which the other contenders deliver too."""
 
     def __init__(self, meter: Meter, transports: list[WSTransport]) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Counter(WSListener):
 
 
 class Sender(WSListener):
-    """Sends while the transport takes it."""
+    """Sends until the transport pauses it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Sender(WSListener):
 
 
 class Echo(WSListener):
-    """Answers each message with itself."""
+    """Sends each message back."""
 
     def __init__(self, over: asyncio.Event) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Echo(WSListener):
 
 
 class Pinger(WSListener):
-    """Sends the next ping when the answer to the last one is there."""
+    """Sends the next ping when the last one is answered."""
 
     def __init__(self, job: Job) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Pinger(WSListener):
 
 
 class Ended(WSListener):
-    """Counts the connections that ended."""
+    """Counts closed connections."""
 
     def __init__(self, ended: list[int], more: asyncio.Event) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class Ended(WSListener):
 
 
 class Relay(WSListener):
-    """Passes each message on; the last one tells that it arrived."""
+    """Passes each message on; the last listener reports its arrival."""
 
     def __init__(self, following: WSTransport | None, arrived: asyncio.Event) -> None:
         super().__init__()
@@ -124,9 +124,9 @@ class Relay(WSListener):
 
 
 class Party(AsyncContender):
-    """``ws_create_server`` and ``ws_connect``."""
+    """Uses ``ws_create_server`` and ``ws_connect``."""
 
-    def greeting(self, job: Job) -> tuple[bytes, bytes]:
+    def handshake_bytes(self, job: Job) -> tuple[bytes, bytes]:
         return UPGRADE
 
     def chunk(self, message: bytes, count: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Raw blocking sockets: what the system itself gives. Nothing is taken apart."""
+"""Raw blocking sockets: the limit of the system. Messages are not decoded."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import time
 from ..job import SETTLE, Job, Line, Result, count_blocking, latencies, resident
 from .base import LOOPBACK, Contender, plain, read_exactly
 
-#: Enough for one write of all that the other side takes at once.
+#: Bytes per write, enough to fill the receive buffer of the other side.
 WRITE = 256 * 1024
 READ = 1024 * 1024
 
 
 class Party(Contender):
-    """Listens and dials with the ``socket`` module."""
+    """Uses the ``socket`` module."""
 
     def sink(self, job: Job, line: Line) -> Result:
         memory = resident()
@@ -56,7 +56,7 @@ class Party(Contender):
         chunk = self.chunk(job.message, max(1, WRITE // (job.size + 4)))
         socks = [_dialled(job.port) for _ in range(job.connections)]
         until = job.until
-        with contextlib.suppress(OSError):  # the other side has seen enough
+        with contextlib.suppress(OSError):  # the other side has finished, and closed
             while time.perf_counter() < until:
                 for sock in socks:
                     sock.sendall(chunk)

@@ -12,9 +12,9 @@ from ..job import Job, Line, Meter, Result, latencies
 from .base import LOOPBACK, AsyncContender
 
 LIMIT = 256 * 1024
-#: From here on the length is a write of its own, so that the message is not copied.
+#: From this size on, the length is a write of its own, so that the message is not copied.
 APART = 64 * 1024
-#: What a peer says before its first message, where a handshake is part of the work, and what it hears.
+#: The handshake, in both directions, if it is part of the work.
 HELLO = b"hello"
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
@@ -22,13 +22,13 @@ Tasks = set[asyncio.Task[None]]
 
 
 class Party(AsyncContender):
-    """``start_server`` and ``open_connection``."""
+    """Uses ``start_server`` and ``open_connection``."""
 
     async def sink(self, job: Job, line: Line) -> Result:
         meter = Meter(job)
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if job.greets:
+            if job.handshake:
                 writer.write(await reader.readexactly(len(HELLO)))
             meter.connected()
             with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
@@ -44,8 +44,8 @@ class Party(AsyncContender):
                 task.cancel()
             return result
 
-    def greeting(self, job: Job) -> tuple[bytes, bytes]:
-        return (HELLO, HELLO) if job.greets else (b"", b"")
+    def handshake_bytes(self, job: Job) -> tuple[bytes, bytes]:
+        return (HELLO, HELLO) if job.handshake else (b"", b"")
 
     async def source(self, job: Job, line: Line) -> Result:
         writers = [(await _dial(job.port))[1] for _ in range(job.connections)]
@@ -143,7 +143,7 @@ async def _pour(job: Job, writer: asyncio.StreamWriter) -> None:
                 writer.write(head)
                 writer.write(message)
             await writer.drain()
-            await asyncio.sleep(0)  # drain gives nobody else a turn where it has nothing to wait for
+            await asyncio.sleep(0)  # drain() does not yield to other tasks if it has nothing to wait for
     writer.close()
 
 
@@ -175,7 +175,7 @@ async def _listening(serve: Serve, line: Line | None) -> AsyncIterator[tuple[int
 
 @contextlib.asynccontextmanager
 async def _relay(following: asyncio.StreamWriter | None, arrived: asyncio.Event) -> AsyncIterator[int]:
-    """Listen for one connection and pass what comes on to ``following``; without one, it has arrived."""
+    """Accept one connection and pass its messages on to ``following``; without that, report their arrival."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):

@@ -1,4 +1,4 @@
-"""``websockets``, its asyncio implementation. Settings as its FAQ recommends for comparisons."""
+"""``websockets``: its asyncio implementation, with the settings that its FAQ recommends for benchmarks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..job import Job, Line, Meter, Result, latencies
 from .base import LOOPBACK, AsyncContender
 
 PLAIN: dict[str, Any] = {"compression": None, "ping_interval": None, "max_size": None}
-#: A WebSocket opened by hand (RFC 6455, 4.1), and how the answer ends.
+#: The opening handshake of a client (RFC 6455, section 4.1), and the end of the answer.
 UPGRADE = (
     f"GET / HTTP/1.1\r\nHost: {LOOPBACK}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     f"Sec-WebSocket-Key: {base64.b64encode(bytes(16)).decode()}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode(),
@@ -25,9 +25,9 @@ UPGRADE = (
 
 
 class Party(AsyncContender):
-    """``serve`` and ``connect``."""
+    """Uses ``serve`` and ``connect``."""
 
-    def greeting(self, job: Job) -> tuple[bytes, bytes]:
+    def handshake_bytes(self, job: Job) -> tuple[bytes, bytes]:
         return UPGRADE
 
     def chunk(self, message: bytes, count: int) -> bytes:
@@ -130,7 +130,7 @@ async def _pour(job: Job, connection: Any) -> None:
         while time.perf_counter() < until:
             for _ in range(look):
                 await connection.send(message)
-            await asyncio.sleep(0)  # where nothing had to be waited for, others must still get a turn
+            await asyncio.sleep(0)  # yield to other tasks, even if nothing had to be awaited
     connection.transport.abort()
 
 
@@ -169,7 +169,7 @@ async def _traverse(job: Job, connection: Any, arrived: asyncio.Event) -> list[i
 
 
 def masked(message: bytes) -> bytes:
-    """A binary frame of a client (RFC 6455, 5.2) of up to 65,535 bytes; a mask of zeroes changes nothing."""
+    """Return a client's binary frame of up to 65,535 bytes (RFC 6455, section 5.2), masked with zeroes."""
     size = len(message)
     length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
     return b"\x82" + length + bytes(4) + message

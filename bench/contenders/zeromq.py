@@ -1,4 +1,4 @@
-"""``pyzmq``: blocking sockets, which it says are faster than its asyncio ones; zero-copy where messages are large."""
+"""``pyzmq``: blocking sockets, which its documentation calls faster than asyncio; zero-copy for large messages."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import zmq
 from ..job import Job, Line, Result, count_blocking, latencies
 from .base import LOOPBACK, Contender
 
-#: From here on its zero-copy path is the faster one (``zmq.COPY_THRESHOLD``).
+#: From this size on, the zero-copy path is faster (``zmq.COPY_THRESHOLD``).
 ZERO_COPY = 64 * 1024
-#: Milliseconds after which a socket that nothing comes to, or that takes nothing, gives up.
+#: Timeout in milliseconds of a socket that receives nothing.
 PATIENCE = 2000
-#: The same for a sender: this long after the receiver closed, it knows.
+#: Timeout in milliseconds of a sender, which expires after the receiver has closed.
 SEND_PATIENCE = 300
 
 
 class Party(Contender):
-    """PUSH and PULL, and DEALER for the round trip."""
+    """Uses PUSH and PULL sockets, and DEALER for the round trip."""
 
     def sink(self, job: Job, line: Line) -> Result:
         copy = job.size < ZERO_COPY
@@ -41,7 +41,7 @@ class Party(Contender):
         with _context() as context:
             socks = [_dialled(context, zmq.PUSH, job.port) for _ in range(job.connections)]
             until = job.until
-            with contextlib.suppress(zmq.Again):  # the other side has seen enough
+            with contextlib.suppress(zmq.Again):  # the other side has finished, and closed
                 while time.perf_counter() < until:
                     for sock in socks:
                         send = sock.send

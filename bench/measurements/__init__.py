@@ -1,4 +1,4 @@
-"""What is measured. Each is a module of its own."""
+"""The measurements, each in a module of its own."""
 
 from __future__ import annotations
 

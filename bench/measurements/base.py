@@ -1,4 +1,4 @@
-"""What a measurement is: cases, and how two parties (or one) are asked about each."""
+"""The interface of a measurement: its cases, and how one or two parties run each of them."""
 
 from __future__ import annotations
 
@@ -13,39 +13,42 @@ from ..parties import Party
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of a measurement to do."""
+    """How long a measurement takes."""
 
-    #: Multiplies the times of a run.
+    #: Factor for the times of a run.
     time: float = 1.0
     quick: bool = False
 
 
 class Measurement(ABC):
-    """One kind of work, done by every contender that can."""
+    """One kind of work, done by every contender that is able to.
+
+    The docstring of a subclass is printed on the page.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
-    #: What a case is counted in.
+    #: The unit of a case.
     axis: ClassVar[str]
     cases: ClassVar[tuple[int, ...]]
-    #: Metric to whether more of it is better; the first is the one that is compared.
+    #: Each metric, and whether more of it is better. The first one is compared.
     metrics: ClassVar[Mapping[str, bool]]
-    #: The role that a contender must be able to play.
+    #: The role that a contender must have.
     needs: ClassVar[str] = "sink"
-    #: Largest case of a contender, and why it is left out above.
+    #: The largest case of a contender, and why larger ones are left out.
     at_most: ClassVar[Mapping[str, tuple[int, str]]] = {}
-    #: Whether each case needs processes that did nothing before.
+    #: Whether each case needs new processes.
     fresh: ClassVar[bool] = False
-    #: Largest case of a smoke test.
+    #: The largest case of ``--quick``.
     quick_at_most: ClassVar[int] = 1 << 40
-    #: Which share of the repetitions is done; those of thousands of connections take long.
+    #: The share of the repetitions to run. Cases with thousands of connections take long.
     repetitions: ClassVar[float] = 1.0
 
     def skips(self, contender: str, case: int) -> str:
-        """Why ``contender`` is left out of ``case``; empty if it is not."""
+        """Return why ``contender`` is left out of ``case``; empty if it is not."""
         most, why = self.at_most.get(contender, (case, ""))
         return why if case > most else ""
 
     @abstractmethod
     def run(self, parties: list[Party], case: int, scale: Scale) -> Result:
-        """Do it once."""
+        """Run the case once."""

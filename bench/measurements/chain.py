@@ -1,4 +1,4 @@
-"""How long a message takes from node to node."""
+"""The latency of a message from node to node."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .base import Measurement, Scale
 
 
 class Chain(Measurement):
-    """All nodes in one process, connected in a line; a message goes from the first to the last, then the next."""
+    """All nodes are in one process, connected in a line. One message at a time travels from the first to the last."""
 
     name = "chain"
     title = "Latency per hop, 16 bytes"

@@ -1,4 +1,4 @@
-"""Connections made and ended, one after the other."""
+"""Connections opened and closed, one after the other."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ..job import Job, Result
 from ..parties import PATIENCE, Party
 from .base import Measurement, Scale
 
-#: Bounded, since each leaves a port behind that stays reserved for a while.
+#: Connections of one run. Each leaves a port in TIME_WAIT, so there is a limit.
 MOST = 5000
 
 
 class Connects(Measurement):
-    """The dialler connects, disconnects, and only then connects again; over when both sides are done with all."""
+    """The dialler connects, disconnects, and then connects again. Both sides must be done with all connections."""
 
     name = "connects"
     title = "Connect plus disconnect"
@@ -32,7 +32,7 @@ class Connects(Measurement):
         dialled = client.hear_result(job)
         server.tell(expected=dialled["done"])
         accepted = server.hear_result(job)
-        # Both read the same clock: monotonic, and one for all processes of a machine.
+        # Both sides read the same monotonic clock, which all processes of a machine share.
         ended = max(accepted["ended_at"], dialled["ended_at"])
         return {
             "per_second": dialled["done"] / (ended - dialled["started_at"]),

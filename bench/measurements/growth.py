@@ -1,4 +1,4 @@
-"""What a message costs as connections grow."""
+"""The cost of a message as the number of connections grows."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ..job import GRACE, Job, Result
 from ..parties import Party, pair
 from .base import Measurement, Scale
 
-#: As many connections carry messages, however many are open.
+#: Connections that carry messages, however many are open.
 ACTIVE = 10
 SIZE = 256
 
 
 class Growth(Measurement):
-    """Plain sockets send batches of 64 messages, ten of them in turn; the others are open and silent.
+    """Plain sockets send batches of 64 messages, ten of them in turn; the others are open and idle.
 
-    What counts is the processor time that the receiver spends per message: the sender's is the same in all cases.
+    The figure is the receiver's processor time per message, since the sender's is the same in all cases.
     """
 
     name = "growth"
@@ -32,5 +32,5 @@ class Growth(Measurement):
     def run(self, parties: list[Party], case: int, scale: Scale) -> Result:
         warm, window = 0.1 * scale.time, 0.3 * scale.time
         seconds = warm + window + GRACE
-        job = Job(size=SIZE, connections=case, active=ACTIVE, warm=warm, window=window, seconds=seconds, greets=True)
+        job = Job(size=SIZE, connections=case, active=ACTIVE, warm=warm, window=window, seconds=seconds, handshake=True)
         return pair(parties[0], "sink", parties[1], "plain", job)[0]

@@ -1,4 +1,4 @@
-"""Starting and closing what listens."""
+"""Starting and closing a listener."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .base import Measurement, Scale
 
 
 class Life(Measurement):
-    """Start a listener, close it, and so on; without a connection."""
+    """A listener is started and closed, again and again, without a connection."""
 
     name = "life"
     title = "Start and close of a node"

@@ -1,4 +1,4 @@
-"""Memory that the accepting side holds for each connection."""
+"""The memory of the accepting side for each connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .base import Measurement, Scale
 
 
 class Memory(Measurement):
-    """Plain sockets connect, shake hands and stay; the process that accepted them reads what it holds more."""
+    """Plain sockets connect, do the handshake and stay open. The accepting process measures its growth in memory."""
 
     name = "memory"
     title = "Memory per idle connection"
@@ -24,4 +24,4 @@ class Memory(Measurement):
     repetitions = 0.6
 
     def run(self, parties: list[Party], case: int, scale: Scale) -> Result:
-        return pair(parties[0], "sink", parties[1], "plain", Job(connections=case, memory=True, greets=True))[0]
+        return pair(parties[0], "sink", parties[1], "plain", Job(connections=case, memory=True, handshake=True))[0]

@@ -1,4 +1,4 @@
-"""How long an answer takes."""
+"""The time until an answer arrives."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .base import Measurement, Scale
 
 
 class RoundTrip(Measurement):
-    """One message there, the same back, then the next."""
+    """One message is sent, the same message is sent back, then the next one is sent."""
 
     name = "roundtrip"
     title = "Round trip"

@@ -13,7 +13,7 @@ SIZE = 256
 
 
 class Senders(Measurement):
-    """All senders in one process, each with a connection of its own; the receiver counts."""
+    """All senders are in one process, each with a connection of its own. The receiver counts."""
 
     name = "senders"
     title = f"Many senders to one receiver, {SIZE} bytes"
@@ -22,7 +22,7 @@ class Senders(Measurement):
     quick_at_most = 50
     metrics: ClassVar[Mapping[str, bool]] = {"messages_per_second": True, "cpu_us_per_message": False}
     at_most: ClassVar[Mapping[str, tuple[int, str]]] = {
-        "libp2p": (10, "setting up so many connections takes it longer than all other work"),
+        "libp2p": (10, "setting up that many connections takes longer than all other work"),
     }
 
     def run(self, parties: list[Party], case: int, scale: Scale) -> Result:

@@ -1,4 +1,4 @@
-"""Messages per second over one connection, by their size."""
+"""Messages per second over one connection, by message size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .base import Measurement, Scale
 
 
 class Throughput(Measurement):
-    """One process sends as fast as it can; the other counts within a window, when both are warm."""
+    """One process sends as fast as it can. The other counts in a window that opens when both are warm."""
 
     name = "throughput"
     title = "Throughput of one connection"

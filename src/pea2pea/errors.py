@@ -1,4 +1,4 @@
-"""The errors of the library, one tree. Imports nothing.
+"""The errors of the library, one tree. Imports nothing at run time.
 
 ::
 
@@ -11,30 +11,36 @@
     ├── ConnectError           ``connect`` made no connection (also a ConnectionError)
     │   ├── AlreadyConnectedError
     │   ├── SelfConnectError   the address is the node's own
-    │   ├── LimitError         one of the node's own limits; names it
+    │   ├── RefusedError       the node's own gate refused the connection; names the rule
+    │   │   └── LimitError     one of the node's own limits; names it
     │   ├── DialError          the network: refused, unreachable, timed out
     │   └── HandshakeError     the handshake raised, ended early or took too long
     ├── SendError
-    │   ├── NotConnectedError  the peer is gone (also a ConnectionError)
-    │   └── QueueFullError     its queue is full: slow down, or drop
+    │   ├── NotConnectedError  the peer is gone; carries the reason (also a ConnectionError)
+    │   └── QueueFullError     its queue is full: wait, or drop the message
     ├── CodecError             (also a ValueError)
     │   ├── DecodeError        the peer sent what cannot be decoded
     │   │   ├── FrameTooLargeError
     │   │   └── IncompleteFrameError   the stream ended inside a frame
     │   └── EncodeError        the message cannot be encoded
-    └── PeerTimeoutError       a connection was given up (also a TimeoutError)
-        ├── IdleTimeoutError   no message within ``idle_timeout``
+    └── PeerTimeoutError       a connection was closed because the peer was too slow (also a TimeoutError)
+        ├── IdleTimeoutError   no message arrived within ``idle_timeout``
         └── WriteTimeoutError  a write took longer than ``write_timeout``
 
-Whose fault it was decides the type: settings and usage are the caller's, decoding is the
-peer's, dialling is the network's. The exception that led to one of these is its ``__cause__``.
+The type tells who has to act: settings and usage are the caller's, decoding is the peer's, dialling is the network's.
+The exception that led to one of these is its ``__cause__``.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .lifecycle import DisconnectReason
+
 
 class Pea2PeaError(Exception):
-    """Every error that this library raises of its own."""
+    """Base of all errors raised by this library."""
 
 
 class ConfigError(Pea2PeaError, ValueError):
@@ -46,7 +52,7 @@ class ConfigError(Pea2PeaError, ValueError):
 
 
 class UsageError(Pea2PeaError, RuntimeError):
-    """The API was called in a way that cannot work; the message says what to do instead."""
+    """The API was used in a way that cannot work; the message says what to do instead."""
 
 
 class NotEnabledError(UsageError):
@@ -58,11 +64,11 @@ class NodeClosedError(Pea2PeaError):
 
 
 class ListenError(Pea2PeaError, OSError):
-    """The system refused to listen on the address; the ``OSError`` is the cause."""
+    """Listening failed: the system refused the address, or a listener stopped working. The ``OSError`` is the cause."""
 
 
 class ConnectError(Pea2PeaError, ConnectionError):
-    """``connect`` made no connection, and left nothing behind."""
+    """``connect`` failed, and left nothing behind."""
 
 
 class AlreadyConnectedError(ConnectError):
@@ -73,20 +79,28 @@ class SelfConnectError(ConnectError):
     """The address is one that this node listens on."""
 
 
-class LimitError(ConnectError):
-    """One of the node's own limits is reached. ``limit`` is its name in ``Config``."""
+class RefusedError(ConnectError):
+    """The node's own gate refused the connection. ``rule`` names the rule that did."""
+
+    def __init__(self, rule: str, problem: str) -> None:
+        super().__init__(problem)
+        self.rule = rule
+
+
+class LimitError(RefusedError):
+    """One of the node's own limits is reached. ``limit`` is the name of the setting."""
 
     def __init__(self, limit: str, value: int) -> None:
-        super().__init__(f"{limit} ({value}) is reached")
+        super().__init__(limit, f"{limit} ({value}) is reached")
         self.limit = limit
 
 
 class DialError(ConnectError):
-    """The network made no connection: refused, unreachable, unknown host or timed out."""
+    """The connection could not be made: refused, unreachable, unknown host or timed out."""
 
 
 class HandshakeError(ConnectError):
-    """The handshake raised, ended early or took longer than ``handshake_timeout``."""
+    """The handshake raised, the connection closed during it, or it took longer than ``handshake_timeout``."""
 
 
 class SendError(Pea2PeaError):
@@ -94,19 +108,26 @@ class SendError(Pea2PeaError):
 
 
 class NotConnectedError(SendError, ConnectionError):
-    """The peer is gone, or left before the wait was over."""
+    """The peer is gone, or its connection is being closed.
+
+    ``reason`` is why the connection ended, and ``None`` if it never opened.
+    """
+
+    def __init__(self, problem: str, reason: DisconnectReason | None = None) -> None:
+        super().__init__(problem)
+        self.reason = reason
 
 
 class QueueFullError(SendError):
-    """``write_queue_depth`` messages already wait for this peer."""
+    """``write_queue_depth`` messages are already queued for this peer."""
 
 
 class CodecError(Pea2PeaError, ValueError):
-    """Bytes that are no message, or a message that has no bytes."""
+    """Bytes cannot be decoded, or a message cannot be encoded."""
 
 
 class DecodeError(CodecError):
-    """The bytes that a peer sent cannot be decoded."""
+    """The bytes sent by a peer cannot be decoded."""
 
 
 class FrameTooLargeError(DecodeError):
@@ -118,16 +139,16 @@ class IncompleteFrameError(DecodeError):
 
 
 class EncodeError(CodecError):
-    """A message cannot be encoded, its size included."""
+    """A message cannot be encoded: it has the wrong type, or is too large."""
 
 
 class PeerTimeoutError(Pea2PeaError, TimeoutError):
-    """A connection was given up because the peer took too long."""
+    """A connection was closed because the peer took too long."""
 
 
 class IdleTimeoutError(PeerTimeoutError):
-    """No message came within ``idle_timeout``."""
+    """No message arrived within ``idle_timeout``."""
 
 
 class WriteTimeoutError(PeerTimeoutError):
-    """A batch was not taken by the peer within ``write_timeout``."""
+    """The peer did not accept a batch within ``write_timeout``."""

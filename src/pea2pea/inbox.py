@@ -1,199 +1,284 @@
-"""The way in of a message: decoded in batches, queued, processed in order by one task. May import asyncio.
+"""Received messages: queued in order, then processed by one task or pulled by a receiver. May import asyncio.
 
-An inbox is handed bytes by its :class:`~pea2pea.link.Link` and never touches the transport.
+An inbox is given decoded messages by its :class:`~pea2pea.link.Link`, and never touches the transport.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .codec import Decoder
-from .errors import IdleTimeoutError, UsageError
-from .stats import Stats
+from .errors import IdleTimeoutError, NotConnectedError, UsageError
+from .lifecycle import Cause
 from .waiting import Deadline, Doorbell
 
 if TYPE_CHECKING:
+    from .instruments import Instrument
     from .peer import Peer
 
+# In asyncio's debug mode: seconds that process_message may be suspended while more messages of its peer are queued,
+# before a warning says that it may be waiting for one of them.
+SUSPICIOUS_WAIT = 1.0
 
-class Receiver(Protocol):
-    """What an inbox needs of its node: the ``Reading`` protocol, and someone to tell."""
 
-    stats: Stats
+class Reader(Protocol):
+    """What an inbox needs of its node: the settings of ``Reading``, and its hook."""
+
     read_queue_depth: int
     backpressure: bool
     idle_timeout: float | None
 
-    def decoder(self, peer: Peer) -> Decoder[Any]: ...
+    async def process_message(self, peer: Peer[Any], message: Any) -> None: ...
 
-    async def process_message(self, peer: Peer, message: Any) -> None: ...
 
-    def _reading_ended(self, peer: Peer, exc: BaseException | None) -> None: ...
+class Owner(Protocol):
+    """What an inbox reports to its connection."""
 
-    def _hook_failed(self, peer: Peer, hook: str, exc: BaseException) -> None: ...
+    def reading_ended(self, cause: Cause, exc: BaseException | None) -> None: ...
 
-    def _messages_dropped(self, peer: Peer, count: int) -> None: ...
+    def messages_dropped(self, count: int) -> None: ...
+
+    def suspicious_wait(self, seconds: float, queued: int) -> None: ...
+
+    def resume_reading(self) -> None: ...
 
 
 class Inbox:
-    """One peer's messages on their way in.
+    """The messages of one peer that are received and not processed yet, and the task that processes them."""
 
-    ``resume`` is called, from the task that processes, when the queue has run empty after it was full.
-    """
+    __slots__ = ("_bell", "_ended", "_full", "_idle", "_loop", "_node", "_owner", "_peer", "queue", "stopped", "task")
 
-    __slots__ = (
-        "_bell", "_decoder", "_end", "_ending", "_full", "_idle", "_loop", "_node", "_peer",
-        "_queue", "_resume", "stopped", "task",
-    )
-
-    def __init__(self, node: Receiver, peer: Peer, resume: Callable[[], object]) -> None:
+    def __init__(self, node: Reader, owner: Owner, peer: Peer[Any]) -> None:
         self._loop = asyncio.get_running_loop()
         self._node = node
+        self._owner = owner
         self._peer = peer
-        self._decoder = node.decoder(peer)
-        self._resume = resume
-        # These come with the first message: most of many connections are silent.
-        self._queue: deque[Any] = _NOTHING
+        # The queue, the bell and the task come with the first message: of many connections most are silent.
+        #: Messages that are received and not processed yet.
+        self.queue: deque[Any] = _NOTHING
         self._bell: Doorbell | None = None
         self.task: asyncio.Task[None] | None = None
-        self._ending = self._full = False
-        self._end: BaseException | None = None
+        self._full = False
+        # Why nothing more will come.
+        self._ended: tuple[Cause, BaseException | None] | None = None
         #: No message is taken or processed any more.
         self.stopped = False
         self._idle: Deadline | None = None
 
     def start(self) -> None:
-        """The connection is open: from here on the peer may fall idle."""
+        """The connection is open: from now on the peer may be idle."""
         if self._node.idle_timeout is not None:
-            self._idle = Deadline(self._loop, self._node.idle_timeout, self._fell_idle)
+            self._idle = Deadline(self._loop, self._node.idle_timeout, self._idle_expired)
             self._idle.restart()
 
-    def decode(self, view: memoryview) -> int:
-        """Queue the messages in ``view`` and return how many bytes of it are done with.
+    def put(self, messages: Sequence[Any]) -> bool:
+        """Queue ``messages`` and have them processed, now if the task is idle. Return whether to pause reading."""
+        if self.stopped or self._ended is not None:
+            return True
+        bell = self._bell or self._begin()
+        queue = self.queue
+        queue.extend(messages)
+        self._peer.stats.messages_received += len(messages)
+        if self._idle is not None:
+            self._idle.restart()
+        bell.ring()
+        surplus = len(queue) - self._node.read_queue_depth
+        return surplus >= 0 and self._overflow(surplus)
 
-        A decoder may stop before bytes that it will refuse, so that the messages before them count.
-        """
-        start, end = 0, len(view)
-        try:
-            while start < end:
-                messages, used = self._decoder.decode(view[start:] if start else view)
-                if not used and not messages:
-                    break
-                if not 0 < used <= end - start:
-                    raise UsageError(f"the decoder says that its messages took {used} of {end - start} bytes")
-                start += used
-                if messages:
-                    self.enqueue(messages)
-        except Exception as exc:  # the user's code, or the peer's bytes: it ends this connection
-            self._decoder_failed(exc)
-            return end
-        return start
-
-    def sizes(self, head: memoryview) -> tuple[int, int]:
-        """The sizes of the frame that begins with ``head`` and of its header, as a decoder tells them."""
-        try:
-            size = int(self._decoder.frame_size(head))
-            return size, int(self._decoder.header_size(head)) if size else 0
-        except Exception as exc:  # as above
-            self._decoder_failed(exc)
-            return 0, 0
-
-    def finish(self, rest: memoryview) -> None:
-        """The peer ended its stream, with ``rest`` undecoded."""
-        try:
-            if messages := self._decoder.finish(rest):
-                self.enqueue(messages)
-        except Exception as exc:  # as above
-            self._decoder_failed(exc)
-        self.end(None)
-
-    def end(self, exc: BaseException | None) -> None:
-        """Nothing more will come; reported once all that came before is processed."""
-        if self._ending or self.stopped:
+    def end(self, cause: Cause, exc: BaseException | None = None) -> None:
+        """Nothing more will come. Reported once everything before it is processed."""
+        if self._ended is not None or self.stopped:
             return
-        self._ending, self._end = True, exc
-        if self.task is None or (not self._queue and self._bell is not None and self._bell.is_awaited):
+        self._ended = cause, exc
+        if self.is_quiet:
             self._report()
 
     def stop(self) -> None:
-        """Process nothing more, not even what is queued."""
-        self.stopped, self._end = True, None
-        if self._queue:
-            self._queue.clear()
+        """Process nothing more, and drop what is queued."""
+        self.stopped = True
+        if self.queue:
+            self.queue.clear()
         if self._idle is not None:
             self._idle.close()
 
-    def deliver(self) -> bool:
-        """Let the task work on what was queued, now if it is idle; return whether reading should pause."""
-        if self._bell is not None and self._queue:
-            self._bell.ring()
-        surplus = len(self._queue) - self._node.read_queue_depth
-        if surplus < 0 or self._ending:
-            return self._ending
-        self._full = self._node.backpressure
-        if surplus and not self._full:
-            for _ in range(surplus):
-                self._queue.pop()
-            self._node._messages_dropped(self._peer, surplus)
-        return self._full
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is queued or being processed."""
+        return not self.queue and (self._bell is None or self._bell.is_awaited)
 
-    def enqueue(self, messages: Sequence[Any]) -> None:
-        """Queue what was decoded."""
-        if self.stopped:
-            return
-        if self.task is None:
-            self._queue = deque()
-            self._bell = Doorbell(self._loop)
-            self.task = self._loop.create_task(self._consume(self._bell))
-        self._queue.extend(messages)
-        self._peer.stats.messages_received += len(messages)
-        self._node.stats.messages_received += len(messages)
-        if self._idle is not None:
-            self._idle.restart()
+    def _begin(self) -> Doorbell:
+        self.queue = deque()
+        self._bell = bell = Doorbell(self._loop)
+        self.task = self._loop.create_task(self._consume(bell), name=f"process messages of {self._peer.addr}")
+        return bell
+
+    def _overflow(self, surplus: int) -> bool:
+        if not self._node.backpressure:
+            for _ in range(surplus):
+                self.queue.pop()
+            if surplus:
+                self._owner.messages_dropped(surplus)
+            return False
+        self._full = True
+        return True
 
     async def _consume(self, bell: Doorbell) -> None:
-        queue, peer, process = self._queue, self._peer, self._node.process_message
+        queue, peer, process = self.queue, self._peer, self._node.process_message
+        if self._loop.get_debug():
+            process = self._process_watched
         try:
             while True:
                 while queue:
                     await process(peer, queue.popleft())
-                if self._ending or self.stopped:
+                if self._ended is not None or self.stopped:
                     self._report()
                     return
                 if self._full:
                     self._full = False
-                    self._resume()
+                    self._owner.resume_reading()
                 await bell
         except Exception as exc:  # the user's code: it ends this connection
-            self._node._hook_failed(peer, "process_message", exc)
-            self._give_up(exc)
+            self._give_up(Cause.PROCESSING_FAILED, exc)
         except GeneratorExit:  # the loop is gone, and the connection with it
             raise
-        except BaseException as exc:  # nothing would be processed any more, and the end not noticed
-            self._give_up(exc)
+        except BaseException as exc:  # otherwise nothing would be processed any more, and the end not be noticed
+            self._give_up(Cause.PROCESSING_FAILED, exc)
             raise
 
-    def _decoder_failed(self, exc: Exception) -> None:
-        self._node._hook_failed(self._peer, "decoder", exc)
-        self.end(exc)
+    async def _process_watched(self, peer: Peer[Any], message: Any) -> None:
+        """Process a message, and warn if it seems to wait for one behind it."""
+        watch = self._loop.create_task(self._watch())
+        try:
+            await self._node.process_message(peer, message)
+        finally:
+            watch.cancel()
+
+    async def _watch(self) -> None:
+        seconds = 0.0
+        while not self.queue or not seconds:
+            await asyncio.sleep(SUSPICIOUS_WAIT)
+            seconds += SUSPICIOUS_WAIT
+        self._owner.suspicious_wait(seconds, len(self.queue))
 
     def _report(self) -> None:
-        # Where the node itself stopped this, it needs no telling.
-        if not self.stopped:
-            self._node._reading_ended(self._peer, self._end)
+        # A node that stopped this inbox itself needs no report.
+        if not self.stopped and self._ended is not None:
+            self._owner.reading_ended(*self._ended)
 
-    def _give_up(self, exc: BaseException) -> None:
-        self._ending, self._end = True, exc
+    def _give_up(self, cause: Cause, exc: BaseException | None) -> None:
+        self._ended = cause, exc
         self._report()
 
-    def _fell_idle(self) -> None:
-        if self._idle is not None and (self._queue or (self._bell is not None and not self._bell.is_awaited)):
-            self._idle.restart()  # it is this side that is slow
+    def _idle_expired(self) -> None:
+        if self._idle is not None and not self.is_quiet:
+            self._idle.restart()  # this side is the slow one
         else:
-            self._give_up(IdleTimeoutError("no message came within idle_timeout"))
+            self._give_up(Cause.IDLE, IdleTimeoutError("no message arrived within idle_timeout"))
+
+
+class PullInbox(Inbox):
+    """An inbox without a task: a receiver pulls the messages from it.
+
+    What was received before the connection ended can still be pulled after it.
+    """
+
+    __slots__ = ("_on_empty",)
+
+    def end(self, cause: Cause, exc: BaseException | None = None) -> None:
+        """Nothing more will come. Reported when the queue is empty, or at once if the connection is lost.
+
+        A peer that only ended its stream can still be sent replies to what is queued.
+        """
+        if self._ended is not None or self.stopped:
+            return
+        self._ended = cause, exc
+        if not self.queue or cause not in (Cause.PEER_CLOSED, Cause.SHUTDOWN):
+            self._report()
+
+    def stop(self) -> None:
+        """Take nothing more from the network. What is queued can still be pulled, unless this side ended it."""
+        self.stopped = True
+        if self._ended is None:
+            self.queue = _NOTHING
+        if self._idle is not None:
+            self._idle.close()
+        if self._bell is not None:
+            self._loop.call_soon(self._bell.ring)
+
+    @property
+    def is_quiet(self) -> bool:
+        return not self.queue
+
+    async def get(self) -> Any:
+        """Return the next message; wait for it if there is none.
+
+        Raises :class:`NotConnectedError` once the connection has ended and everything is pulled.
+        """
+        while not self.queue:
+            self._check_ended()
+            if self._full:
+                self._full = False
+                self._owner.resume_reading()
+                continue
+            if self._bell is None:
+                self._begin()
+                continue
+            if self._bell.is_awaited:
+                raise UsageError("another task is already receiving from this peer")
+            await self._bell
+        message = self.queue.popleft()
+        if not self.queue and self._ended is not None:
+            self._report()
+        return message
+
+    def _check_ended(self) -> None:
+        reason = self._peer.reason
+        if reason is not None:
+            error = NotConnectedError(f"the peer is gone: {reason}", reason)
+            raise error from reason.exception
+        if self.stopped:
+            raise NotConnectedError("the peer is gone")
+
+    def _begin(self) -> Doorbell:
+        self.queue = deque()
+        self._bell = Doorbell(self._loop)
+        return self._bell
+
+
+class _Watched(Inbox):
+    """Reports to an instrument. A class of its own, so that without instruments there is nothing to check."""
+
+    __slots__ = ()
+
+    instrument: Instrument
+
+    def put(self, messages: Sequence[Any]) -> bool:
+        self.instrument.batch_received(self._peer, len(messages))
+        pause = super().put(messages)
+        if pause and not self.stopped:
+            self.instrument.reading_paused(self._peer)
+        return pause
+
+
+class WatchedInbox(_Watched):
+    """An inbox that reports to an instrument."""
+
+    __slots__ = ("instrument",)
+
+
+class WatchedPullInbox(_Watched, PullInbox):
+    """As above, for a receiver that pulls."""
+
+    __slots__ = ("instrument",)
+
+
+def watched_inbox(node: Reader, owner: Owner, peer: Peer[Any], watch: Instrument, *, pull: bool) -> Inbox:
+    """Return an inbox for a peer that reports to an instrument."""
+    watched = (WatchedPullInbox if pull else WatchedInbox)(node, owner, peer)
+    watched.instrument = watch
+    return watched
 
 
 #: Stands for the queue of an inbox that never had a message. Nothing is ever put into it.

@@ -1,135 +1,179 @@
-"""The way out of a message: a peer's queue, its encoder, and the batches that leave. May import asyncio.
+"""Messages to send: a queue per peer, encoded and written in batches. May import asyncio.
 
-What is sent within one turn of the loop is encoded and written as one batch. While the system
-takes no more, messages queue up to ``write_queue_depth``; senders then wait, in order.
+Messages sent within one turn of the loop are encoded and written as one batch. While the system accepts no more bytes,
+messages are queued up to ``write_queue_depth``; then senders wait, and are served in order.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .codec import Buffer, Encoder
 from .errors import NotConnectedError, NotEnabledError, Pea2PeaError, QueueFullError, UsageError, WriteTimeoutError
-from .stats import Stats
+from .lifecycle import Cause, DisconnectReason
 from .waiting import Deadline
 
 if TYPE_CHECKING:
+    from .instruments import Instrument
     from .peer import Peer
 
-# Whether asyncio writes several buffers with one system call, and pauses its protocol where not all of them left.
-# Until 3.11 it copied them into one; before 3.12.9 and 3.13.2 it did not pause (CVE-2024-12254), so that a slow
-# peer would take all memory. uvloop, whose transports are no asyncio.Transport, always did both.
-GATHERING = (3, 12, 9) <= sys.version_info < (3, 13) or sys.version_info >= (3, 13, 2)
-# A batch has about so many bytes, or one message: what write_timeout is given for, and what may wait encoded.
+# The approximate size of a batch in bytes, unless one message is larger. It is what write_timeout applies to, and what
+# may wait encoded.
 BATCH_SIZE = 1024 * 1024
 # Messages in a batch while their size is unknown.
 FIRST_BATCH = 64
-# Below this, one write of joined bytes is cheaper than one write each.
+# Below this size, one write of joined bytes is cheaper than a write for each part.
 JOIN_BELOW = 64 * 1024
-# Where each buffer takes a write of its own, and so each header of a large message, joining them is twice as fast for
-# batches of so many messages or more. Of larger ones the copy costs more than the calls.
+# If every buffer takes a write of its own, so does every header of a large message. Joining them is then twice as fast
+# for batches of this many messages or more. For larger messages the copy costs more than the calls.
 JOIN_FROM = 3
+
+#: The outbox of the peer whose ``on_disconnect`` runs in this context. The hook and its tasks may still send.
+LAST_WORDS: ContextVar[Outbox | None] = ContextVar("pea2pea_last_words", default=None)
 
 
 class Encoded:
-    """A message that is encoded already; it takes its place among those that are not."""
+    """A message that is encoded already, queued among messages that are not."""
 
     __slots__ = ("buffers",)
 
     def __init__(self, buffers: Sequence[Buffer]) -> None:
-        self.buffers = buffers
+        self.buffers: Sequence[Buffer] = buffers
 
 
 class Sender(Protocol):
-    """What an outbox needs of its node: the ``Writing`` protocol, and someone to tell."""
+    """What an outbox needs of its node: the settings of ``Writing``."""
 
-    stats: Stats
     write_queue_depth: int
     write_timeout: float | None
 
-    def encoder(self, peer: Peer) -> Encoder[Any]: ...
 
-    def _writing_failed(self, peer: Peer, exc: Exception) -> None: ...
+class Owner(Protocol):
+    """What an outbox reports to its connection."""
+
+    def writing_failed(self, cause: Cause, exc: Exception) -> None: ...
 
 
 class Outbox:
-    """One peer's messages on their way out."""
+    """The messages for one peer that are not written yet.
+
+    ``gathers`` tells whether the transport writes several buffers with one system call.
+    """
 
     __slots__ = (
-        "_deadline", "_flushes", "_handed", "_in_flight", "_loop", "_mixed", "_node", "_peer", "_take",
-        "_transport", "_unwritten", "_waiters", "blocked", "encoder", "queue", "room", "scheduled",
+        "_deadline", "_finished", "_flushes", "_gathers", "_handed", "_in_flight", "_limit", "_loop", "_mixed", "_node",
+        "_owner", "_peer", "_reason", "_resuming", "_take", "_transport", "_unwritten", "_waiters", "blocked", "closed",
+        "encoder", "failed", "queue", "room", "scheduled",
     )
 
-    def __init__(self, node: Sender, peer: Peer, transport: asyncio.Transport) -> None:
+    def __init__(
+        self,
+        node: Sender,
+        owner: Owner,
+        peer: Peer[Any],
+        transport: asyncio.WriteTransport,
+        encoder: Encoder[Any],
+        *,
+        gathers: bool,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._node = node
+        self._owner = owner
         self._peer = peer
         self._transport = transport
-        self.encoder = node.encoder(peer)
-        #: What was sent and is not encoded yet: at most ``room`` messages. Zero room: closed.
+        self._gathers = gathers
+        self.encoder: Encoder[Any] = encoder
+        #: Messages that are sent and not encoded yet.
         self.queue: list[Any] = []
-        self.room = node.write_queue_depth
-        #: Whether a flush will come by itself.
+        #: How many messages the queue may hold. 0 once the connection ends.
+        self.room = self._limit = node.write_queue_depth
+        #: Whether a flush is already scheduled.
         self.scheduled = False
+        #: Nothing is written any more.
+        self.closed = False
+        #: The transport closed during a write.
+        self.failed = False
+        # end_stream() was called.
+        self._finished = False
+        self._reason: DisconnectReason | None = None
         self._mixed = False
-        # How many messages the next batch may have, by the mean size of those in the last.
+        # How many messages the next batch may have, by the mean size of those in the last one.
         self._take = FIRST_BATCH
-        # These are rare; an idle connection holds none of them. The two lines are as long as tasks wait.
+        # These are rare; an idle connection holds none of them. Each queue is as long as there are waiting tasks.
         self._deadline: Deadline | None = None
         self._waiters: deque[tuple[asyncio.Future[None], Any]] | None = None
         self._flushes: deque[tuple[asyncio.Future[None], int]] | None = None
-        # One batch at the most: the next is encoded when it is gone.
+        # At most one batch: the next is encoded when this one is written.
         self._unwritten: Sequence[Buffer] = ()
-        self._in_flight = 0
-        self._handed = 0
-        # Any byte that waits in the transport pauses this side, so that "not blocked" means
-        # "all of it is with the operating system".
+        self._in_flight = self._handed = 0
+        # With a limit of 0 the transport pauses this side as soon as any byte waits in it, so "not blocked" means that
+        # everything written is with the operating system.
         transport.set_write_buffer_limits(high=0)
-        #: Whether the system takes no more for now.
-        self.blocked = False
+        #: Whether the system accepts no more bytes for now.
+        self.blocked = self._resuming = False
         if transport.get_write_buffer_size():
-            self._in_flight = 1  # what the handshake left is waited for as a batch is
+            self._in_flight = 1  # bytes left by the handshake are waited for like a batch
             self.block()
 
     # -- sending ---------------------------------------------------------------------------
 
-    def refusal(self) -> Pea2PeaError:
-        """Why there is no room."""
-        if self.room:
-            return QueueFullError(f"write_queue_depth ({self.room}) messages wait already")
-        return NotConnectedError("the peer is gone")
-
-    def put(self, message: Any) -> None:
+    def put(self, message: Any, node: object) -> None:
         """Queue a message, or raise. (``Writing.send_nowait`` is this, inlined.)"""
+        if len(self.queue) >= self.room:
+            self.put_late(message)
+            return
+        if not self.scheduled:
+            self.schedule(node)
+        self.queue.append(message)
+
+    def put_late(self, message: Any) -> None:
+        """Queue a message although there is no room, if it comes from ``on_disconnect``. Otherwise raise."""
+        if self.room or self.closed or LAST_WORDS.get() is not self or len(self.queue) >= self._limit:
+            raise self.refusal()
+        if not self.scheduled:
+            self.schedule(self._node)
+        self.queue.append(message)
+
+    def put_encoded(self, buffers: Sequence[Buffer], node: object) -> None:
+        """Queue a message that is encoded already, or raise."""
         if len(self.queue) >= self.room:
             raise self.refusal()
         if not self.scheduled:
-            self.schedule()
-        self.queue.append(message)
-
-    def put_encoded(self, buffers: Sequence[Buffer]) -> None:
-        """Queue a message that is encoded already, or raise."""
-        self.put(Encoded(buffers))
+            self.schedule(node)
+        self.queue.append(Encoded(buffers))
         self._mixed = True
 
-    async def wait_to_put(self, message: Any) -> None:
-        """Queue a message when its turn comes. Cancelled: it is queued whole or not at all."""
+    def refusal(self) -> Pea2PeaError:
+        """Return the error for a message that cannot be queued now."""
+        if self._finished and self._reason is None:
+            return UsageError("end_stream() was called: nothing more can be sent to this peer")
+        if not self.room and not (LAST_WORDS.get() is self and not self.closed):
+            return gone(self._reason)
+        return QueueFullError(f"write_queue_depth ({self._limit}) messages are already queued")
+
+    async def wait_to_put(self, message: Any, node: object) -> None:
+        """Queue a message when it is its turn. If cancelled, the message is queued whole or not at all."""
+        if node is not self._node:
+            raise self._foreign(node)
+        if len(self.queue) < self._limit:  # the connection is ending
+            self.put_late(message)
+            return
         if not self.room:
             raise self.refusal()
         self._waiters = self._waiters or deque()
         await self._wait_in(self._waiters, message)
 
     async def flushed(self) -> None:
-        """Return when all that is queued now is with the operating system."""
+        """Return when everything that is queued now is with the operating system."""
         if asyncio.get_running_loop() is not self._loop:
-            raise UsageError("a node lives on one event loop, and this is another")
+            raise UsageError("a node lives on one event loop, and this is another one")
         self.flush()
-        if not self.room:
+        if self.closed:
             raise self.refusal()
         target = self._handed + self._in_flight + len(self.queue)
         if target == self._handed:
@@ -143,47 +187,50 @@ class Outbox:
         try:
             await place[0]
         except asyncio.CancelledError:
-            # Whoever is served has left the line already.
-            if place in line:
+            if place in line:  # not served yet
                 line.remove(place)
             raise
 
-    def schedule(self) -> None:
-        """Flush in the next turn of the loop."""
+    def schedule(self, node: object) -> None:
+        """Flush in the next turn of the loop. Raises :class:`UsageError` if the peer is not one of ``node``."""
+        if node is not self._node:
+            raise self._foreign(node)
         self._loop.call_soon(self.flush)
-        # In debug mode every message goes this way: call_soon refuses other threads then.
+        # In debug mode this is called for every message: call_soon then raises in another thread.
         self.scheduled = not self._loop.get_debug()
 
-    # -- leaving ---------------------------------------------------------------------------
+    def _foreign(self, node: object) -> UsageError:
+        return UsageError(f"{self._peer!r} is a peer of {self._node!r}, not of {node!r}")
+
+    # -- writing ---------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Encode and write what is queued, unless an earlier batch still waits."""
+        """Encode and write the queued messages, unless an earlier batch still waits."""
         self.scheduled = False
         if self.blocked or not self.queue or self._transport.is_closing():
             return
         batch, self.queue = self.queue[: self._take], self.queue[self._take :]
+        messages = len(batch)
         try:
-            # They are gone through more than once.
+            # A list, since the buffers are iterated more than once.
             buffers = list(self._encode_mixed(batch) if self._mixed else self.encoder.encode(batch))
-            messages, size = len(batch), sum(map(len, buffers))
-            mine, all_of_them = self._peer.stats, self._node.stats
-            mine.messages_sent += messages
-            mine.bytes_sent += size
-            all_of_them.messages_sent += messages
-            all_of_them.bytes_sent += size
+            size = sum(map(len, buffers))
+            stats = self._peer.stats
+            stats.messages_sent += messages
+            stats.bytes_sent += size
             self._in_flight = messages
             self._take = BATCH_SIZE * messages // (size or 1) or 1
             self._write(buffers)
-        except Exception as exc:  # the user's code, or what it gave: it ends this connection, with this reason
-            self._fail(exc)
+        except Exception as exc:  # the user's encoder, or what it returned: it ends this connection
+            self._owner.writing_failed(Cause.ENCODER_FAILED, exc)
         if self._waiters:
             self._admit()
-        # In the next turn, so that the senders just woken fill the batch first.
+        # In the next turn, so that the senders that were just woken fill the batch first.
         if self.queue and not self.scheduled:
-            self.schedule()
+            self.schedule(self._node)
 
     def block(self) -> None:
-        """The system takes no more for now."""
+        """The system accepts no more bytes for now."""
         self.blocked = True
         if self._deadline is None and self._node.write_timeout is not None:
             self._deadline = Deadline(self._loop, self._node.write_timeout, self._time_out)
@@ -192,25 +239,58 @@ class Outbox:
             self._deadline.restart()
 
     def unblock(self) -> None:
-        """All that was written is with the operating system."""
-        self.blocked = False
+        """Everything written is with the operating system. Go on in the next turn of the loop.
+
+        Not at once: asyncio's selector loop calls ``resume_writing`` in the middle of its own write. If a write that is
+        made there fails, it reports the lost connection twice, the second time without the error.
+        """
+        if not self._resuming:
+            self._resuming = True
+            self._loop.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        self._resuming = self.blocked = False
+        if self.closed or self._transport.is_closing():
+            return
         self._write(self._unwritten)
         if self._deadline is not None and not self.blocked:
             self._deadline.clear()
         self.flush()
 
-    def close(self) -> None:
-        """Take and write no more. Whoever waits learns it."""
+    def leave(self, reason: DisconnectReason) -> None:
+        """The connection is ending: only its ``on_disconnect`` may send from now on."""
+        self.room = 0
+        self._reason = self._reason or reason
+        if self._waiters:
+            self._fail_all(self._waiters)
+
+    def finish(self) -> None:
+        """This side ended its stream: nothing more can be sent, not even by ``on_disconnect``."""
+        self.room = self._limit = 0
+        self._finished = True
+        if self._waiters:
+            self._fail_all(self._waiters)
+
+    def close(self, reason: DisconnectReason | None = None) -> None:
+        """Queue and write nothing any more. Everyone who waits gets the reason of the connection's end."""
+        if self.closed:
+            return
+        self._reason = self._reason or reason
+        self.closed = True
         self.room = 0
         self.queue = []
         self._unwritten = ()
         if self._deadline is not None:
             self._deadline.close()
-        for waiting in (self._waiters, self._flushes):
-            while waiting:
-                waiter = waiting.popleft()[0]
-                if not waiter.done():
-                    waiter.set_exception(NotConnectedError("the peer left before it was sent"))
+        for line in (self._waiters, self._flushes):
+            if line:
+                self._fail_all(line)
+
+    def _fail_all(self, line: deque[tuple[asyncio.Future[None], Any]]) -> None:
+        while line:
+            waiter = line.popleft()[0]
+            if not waiter.done():
+                waiter.set_exception(self.refusal())
 
     def _encode_mixed(self, batch: list[Any]) -> Sequence[Buffer]:
         self._mixed = bool(self.queue)
@@ -225,16 +305,18 @@ class Outbox:
     def _write(self, buffers: Sequence[Buffer]) -> None:
         write: Callable[[Any], None] = self._transport.write
         parts: Sequence[Any] = buffers
-        if len(buffers) > 1 and (GATHERING or not isinstance(self._transport, asyncio.Transport)):
-            write, parts = self._transport.writelines, [buffers]
-        elif len(buffers) > 1 and self._take >= JOIN_FROM and min(map(len, buffers)) < JOIN_BELOW:
-            parts = [b"".join(buffers)]
+        if len(buffers) > 1:
+            if self._gathers:
+                write, parts = self._transport.writelines, [buffers]
+            elif self._take >= JOIN_FROM and min(map(len, buffers)) < JOIN_BELOW:
+                parts = [b"".join(buffers)]
         for n, part in enumerate(parts, 1):
             write(part)
             if self.blocked or self._transport.is_closing():
-                # What is left goes on when there is room; after a failure nothing does, and whoever waits is
-                # told when the connection is lost.
+                # The rest is written when there is room. After a failure it is not, and everyone who waits gets the
+                # error when the connection is reported lost.
                 self._unwritten = parts[n:]
+                self.failed = not self.blocked
                 return
         self._unwritten = ()
         self._handed += self._in_flight
@@ -252,32 +334,78 @@ class Outbox:
                 self.queue.append(message)
 
     def _time_out(self) -> None:
-        self._fail(WriteTimeoutError("the peer did not take a batch within write_timeout"))
+        error = WriteTimeoutError("the peer did not accept a batch within write_timeout")
+        self._owner.writing_failed(Cause.TOO_SLOW, error)
 
-    def _fail(self, exc: Exception) -> None:
-        self.close()
-        self._node._writing_failed(self._peer, exc)
+
+class WatchedOutbox(Outbox):
+    """Reports to an instrument. A class of its own, so that without instruments there is nothing to check."""
+
+    __slots__ = ("_instrument",)
+
+    def __init__(self, *args: Any, gathers: bool, instrument: Instrument) -> None:
+        self._instrument = instrument
+        super().__init__(*args, gathers=gathers)
+
+    def flush(self) -> None:
+        stats = self._peer.stats
+        messages, size = stats.messages_sent, stats.bytes_sent
+        super().flush()
+        if stats.messages_sent > messages:
+            self._instrument.batch_sent(self._peer, stats.messages_sent - messages, stats.bytes_sent - size)
+
+    def block(self) -> None:
+        if not self.blocked:
+            self._instrument.writing_paused(self._peer)
+        super().block()
+
+    def unblock(self) -> None:
+        super().unblock()
+        self._instrument.writing_resumed(self._peer)
 
 
 class NoOutbox(Outbox):
-    """Stands where a connection has none: there is never room in it, nor anything to write."""
+    """Stands for the outbox of a connection that has none: it never has room, and nothing to write."""
 
     __slots__ = ("_error",)
 
     def __init__(self, error: Callable[[], Pea2PeaError]) -> None:
         self._error = error
         self.queue, self.room, self.scheduled = [], 0, False
-        self.blocked = True  # for good: nothing is ever flushed
+        self.blocked = self.closed = True  # for good: nothing is ever flushed
+        self.failed = False
         self._deadline = self._waiters = self._flushes = None
+
+    def put_late(self, message: Any) -> None:
+        raise self._error()
 
     def refusal(self) -> Pea2PeaError:
         return self._error()
+
+    async def wait_to_put(self, message: Any, node: object) -> None:
+        raise self._error()
+
+    async def flushed(self) -> None:
+        raise self._error()
 
     def block(self) -> None:
         """Nothing waits for the system here."""
 
     def unblock(self) -> None:
         """As above."""
+
+    def leave(self, reason: DisconnectReason) -> None:
+        """As above."""
+
+    def close(self, reason: DisconnectReason | None = None) -> None:
+        """As above."""
+
+
+def gone(reason: DisconnectReason | None) -> NotConnectedError:
+    """The error for a peer whose connection has ended, or is ending, for ``reason``."""
+    error = NotConnectedError(f"the peer is gone: {reason}" if reason else "the peer is gone", reason)
+    error.__cause__ = reason.exception if reason else None
+    return error
 
 
 #: Of a connection that is still being set up.

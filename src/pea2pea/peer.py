@@ -1,94 +1,105 @@
-"""A peer, and the registry of a node's peers. May import asyncio for types only."""
+"""A peer: what a user holds of one connection. May import asyncio."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
-from .addr import Addr, AddrLike
-from .admission import Slot
-from .lifecycle import ConnectionState, move
+from .addr import Addr
+from .lifecycle import ConnectionState, DisconnectReason
+from .outbox import UNOPENED, Outbox
 from .stats import Stats
 
 if TYPE_CHECKING:
-    import asyncio
+    from typing_extensions import TypeVar
 
-    from .link import Link
+    from .inbox import Inbox
+
+    Session = TypeVar("Session", default=Any)
+else:  # defaults of type variables came with Python 3.13
+    from typing import TypeVar
+
+    Session = TypeVar("Session")
 
 _ids = itertools.count(1)
 
 
-class Peer:
-    """One live connection, from its handshake to its last hook.
+class Peer(Generic[Session]):
+    """One connection, from before its handshake until after its last hook.
 
-    Compares by identity: another connection with the same address is another peer.
+    ``Session`` is the type of what the handshake returns; ``Peer`` alone is ``Peer[Any]``. Peers compare by identity:
+    another connection with the same address is another peer. Its attributes are for reading; the node sets them.
     """
 
     __slots__ = (
-        "__weakref__", "_gone", "_greeting", "_link", "_protocols", "_slot", "_state", "addr", "id", "inbound",
-        "opened_at", "session", "stats",
+        "__weakref__", "_waiters", "addr", "id", "inbound", "inbox", "opened_at", "outbox", "reason", "session",
+        "state", "stats", "transport",
     )
 
-    def __init__(self, addr: Addr, *, inbound: bool, slot: Slot) -> None:
+    def __init__(self, addr: Addr, *, inbound: bool) -> None:
         #: Unique in this process, never reused.
-        self.id = next(_ids)
+        self.id: int = next(_ids)
         #: The address that was dialled, or that the connection came from.
-        self.addr = addr
+        self.addr: Addr = addr
         #: Whether the other side dialled.
-        self.inbound = inbound
+        self.inbound: bool = inbound
         #: The traffic of this connection alone, handshake excluded.
-        self.stats = Stats()
-        #: Whatever the handshake returned; ``None`` before, and without one.
-        self.session: Any = None
+        self.stats: Stats = Stats()
+        #: What the handshake returned; ``None`` before, and without one.
+        self.session: Session = None  # type: ignore[assignment]  # there is none yet
         #: When it was registered, in seconds on the loop's clock; ``None`` before.
         self.opened_at: float | None = None
-        self._state = ConnectionState.CONNECTING
-        # What the connection owns; the node sets and ends it.
-        self._slot = slot
-        self._link: Link
-        self._protocols: frozenset[type] = frozenset()
-        self._greeting: asyncio.Task[None] | None = None
-        self._gone: asyncio.Future[None]  # once it is leaving
+        #: Where its life stands.
+        self.state: ConnectionState = ConnectionState.CONNECTING
+        #: Why it ended, or is being closed; ``None`` before.
+        self.reason: DisconnectReason | None = None
+        #: The transport, while there is one. Read from it, and leave writing to the node.
+        self.transport: asyncio.Transport | None = None
+        #: Its queues, for the node's own verbs.
+        self.inbox: Inbox | None = None
+        self.outbox: Outbox = UNOPENED
+        # As many as tasks wait for the end.
+        self._waiters: list[asyncio.Future[None]] | None = None
 
-    def _move(self, state: ConnectionState) -> None:
-        self._state = move(self._state, state)
+    @property
+    def read_queue_size(self) -> int:
+        """How many messages are received and not processed yet."""
+        return len(self.inbox.queue) if self.inbox is not None else 0
+
+    @property
+    def write_queue_size(self) -> int:
+        """How many messages are sent and not encoded yet; one more batch may wait for the system."""
+        return len(self.outbox.queue)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return what the transport knows by that name, as ``asyncio.BaseTransport.get_extra_info`` does."""
+        return default if self.transport is None else self.transport.get_extra_info(name, default)
+
+    async def closed(self) -> DisconnectReason:
+        """Return the reason once the connection is gone and its last hook has run; at once if it is.
+
+        For peers that were registered. Any number of tasks may wait. Cancelling one does nothing to the connection.
+        """
+        if self.state is not ConnectionState.CLOSED:
+            await self.until_closed()
+        assert self.reason is not None
+        return self.reason
+
+    def until_closed(self) -> asyncio.Future[None]:
+        """Return a future that is done when the connection is gone. Each call returns another one."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters = self._waiters or []
+        self._waiters.append(waiter)
+        return waiter
+
+    def wake_waiters(self) -> None:
+        """The connection is gone. Called by the node."""
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
 
     def __repr__(self) -> str:
         way = "from" if self.inbound else "to"
-        return f"<Peer {self.id} {way} {self.addr}, {self._state.value}>"
-
-
-class Registry:
-    """The views of a node on its peers; all of them read the same two tables."""
-
-    def __init__(self) -> None:
-        # Bounded by max_connections and max_connecting.
-        self._peers: dict[Addr, Peer] = {}
-        self._connecting: dict[Addr, Peer] = {}
-
-    @property
-    def peers(self) -> list[Peer]:
-        """The connected peers, oldest first; those whose ``on_disconnect`` runs are still among them."""
-        return list(self._peers.values())
-
-    def peer(self, addr: AddrLike) -> Peer | None:
-        """The peer connected at ``addr``, if there is one."""
-        return self._peers.get(Addr.of(addr))
-
-    def is_connected(self, addr: AddrLike) -> bool:
-        """Whether a peer is connected at ``addr``."""
-        return Addr.of(addr) in self._peers
-
-    def is_connecting(self, addr: AddrLike) -> bool:
-        """Whether a connection with ``addr`` is being set up, either way."""
-        return Addr.of(addr) in self._connecting
-
-    @property
-    def num_connected(self) -> int:
-        """How many peers are connected."""
-        return len(self._peers)
-
-    @property
-    def num_connecting(self) -> int:
-        """How many connections are being set up."""
-        return len(self._connecting)
+        return f"<Peer {self.id} {way} {self.addr}, {self.state.value}>"

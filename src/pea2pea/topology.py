@@ -1,4 +1,4 @@
-"""Shapes of networks: which node dials which, and doing it. Imports the pure rooms; nodes come as arguments."""
+"""Shapes of networks: which node dials which. Imports pure modules only; nodes come as arguments."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from itertools import chain, combinations
 from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
 
 from .addr import Addr
-from .config import check_count
 from .errors import ConfigError, UsageError
+from .settings import check_count
 
 if TYPE_CHECKING:
     from .node import Node
@@ -90,7 +90,7 @@ async def connect_nodes(nodes: Sequence[Node], topology: Topology, **options: Un
 
 def _listening_addr(node: Node) -> Addr:
     if node.listening_addr is None:
-        raise UsageError(f"node {node.name} would be dialled, but does not listen: start_listening() first")
+        raise UsageError(f"node {node.name} would be dialled, but is not listening: call start_listening() first")
     return node.listening_addr
 
 

@@ -38,7 +38,7 @@ class Undecoded(Generic[In]):
     __slots__ = ("_decoder", "_filled", "_frame", "_land", "_need", "_tail", "failure", "memory")
 
     def __init__(self, decoder: Decoder[In], memory: memoryview, *, land: bool = False) -> None:
-        self.memory = memory
+        self.memory: memoryview = memory
         #: What the decoder raised. Nothing is decoded after that.
         self.failure: Exception | None = None
         self._decoder = decoder
@@ -56,6 +56,8 @@ class Undecoded(Generic[In]):
         """Return the memory to write the next bytes to."""
         if self._frame is not None:
             return memoryview(self._frame)[self._filled :]
+        if not self._tail:
+            return self.memory
         kept = len(self._tail)
         self.memory[:kept] = self._tail
         return self.memory[kept:]
@@ -102,6 +104,10 @@ class Undecoded(Generic[In]):
             self._tail, self._frame, self._filled = b"", larger, kept
         return self.buffer()
 
+    def restore(self, data: bytes) -> None:
+        """Take ``data`` for the remainder of a stream that nothing was received of yet."""
+        self._keep(memoryview(data))
+
     def remainder(self) -> memoryview:
         """Return the bytes that are not decoded yet."""
         if self._frame is None:
@@ -125,17 +131,18 @@ class Undecoded(Generic[In]):
 
     def _decode_more(self, view: memoryview, messages: Sequence[In], used: int) -> Sequence[In]:
         """Go on behind the first ``used`` bytes, since a decoder may stop before bytes that it will refuse."""
-        found, start, end = list(messages), 0, len(view)
+        found: list[In] = []
+        start, end = 0, len(view)
         try:
             while used or messages:
                 if not 0 < used <= end - start:
                     raise UsageError(f"the decoder reported {used} of {end - start} bytes used for its messages")
                 start += used
+                found += messages
                 if start == end:
                     self.clear()
                     return found
                 messages, used = self._decoder.decode(view[start:])
-                found += messages
         except Exception as exc:  # as above
             self._fail(exc)
             return found

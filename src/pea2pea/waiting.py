@@ -1,7 +1,7 @@
-"""Two ways of waiting that asyncio lacks. May import asyncio.
+"""Two primitives that asyncio lacks. May import asyncio.
 
-A :class:`Doorbell` wakes a task within the call that rings it; a :class:`Deadline` is a timer
-that may be moved as often as messages arrive, at no cost.
+A :class:`Doorbell` resumes a task within the call that rings it. A :class:`Deadline` is a timer that can be moved with
+every message, at almost no cost.
 """
 
 from __future__ import annotations
@@ -14,20 +14,19 @@ from weakref import ref
 
 
 class Doorbell:
-    """Something for one task to await again and again.
+    """An awaitable that one task can await any number of times.
 
-    ``ring`` runs that task at once, up to its next wait, instead of a turn of the loop later:
-    half the latency of a reply. It must be called from a callback of the loop, not from a task.
+    ``ring`` resumes that task at once, up to its next wait, instead of one turn of the loop later, which halves the
+    latency of a reply. It must be called from a callback of the loop, not from a task.
 
-    It is a future as far as a task can see (``asyncio.isfuture``); a task asks a future for no
-    more than what is here.
+    To a task it looks like a future (``asyncio.isfuture``): it has everything that a task uses of one.
     """
 
     __slots__ = ("_asyncio_future_blocking", "_context", "_wake", "get_loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        #: Returns the loop, as a future's method does, and is called whenever a task waits: without running any Python.
-        self.get_loop = ref(loop)
+        #: Returns the loop, like the method of a future. A weak reference, so that calling it runs no Python code.
+        self.get_loop: ref[asyncio.AbstractEventLoop] = ref(loop)
         self._asyncio_future_blocking = False
         self._wake: Callable[[Any], object] | None = None
         self._context: Context | None = None
@@ -37,7 +36,7 @@ class Doorbell:
         yield self
 
     def ring(self) -> None:
-        """Run the task that waits; without one, do nothing."""
+        """Resume the waiting task, if there is one."""
         wake, context = self._wake, self._context
         if wake is not None and context is not None:
             self._wake = None
@@ -45,7 +44,7 @@ class Doorbell:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether a task waits."""
+        """Whether a task is waiting."""
         return self._wake is not None
 
     def add_done_callback(self, callback: Callable[[Any], object], *, context: Context) -> None:
@@ -56,29 +55,29 @@ class Doorbell:
         loop, wake, self._wake = self.get_loop(), self._wake, None
         if loop is not None and wake is not None:
             loop.call_soon(wake, self, context=self._context)
-        return False  # it is for the task to raise CancelledError when it runs
+        return False  # the task raises CancelledError itself when it runs
 
     def result(self) -> None:
-        """Nothing: there is no more to it than that the bell rang."""
+        """Return nothing: that it rang is all there is to know."""
 
 
 class Deadline:
-    """A time by which something must have happened, and what to do if it has not.
+    """A callback for when something has not happened in time.
 
-    However often it is moved, there is one timer: it looks again when it fires.
+    However often it is restarted, there is one timer: when that fires, it checks the time and is set again if needed.
     """
 
     __slots__ = ("_expired", "_loop", "_timer", "_when", "seconds")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, expired: Callable[[], object]) -> None:
-        self.seconds = seconds
+        self.seconds: float = seconds
         self._loop = loop
         self._expired = expired
         self._when: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def restart(self) -> None:
-        """Expire ``seconds`` from now, unless restarted or cleared before."""
+        """Expire ``seconds`` from now, unless restarted or cleared before then."""
         self._when = self._loop.time() + self.seconds
         if self._timer is None:
             self._timer = self._loop.call_at(self._when, self._look)
@@ -89,11 +88,11 @@ class Deadline:
         return self._when is not None
 
     def clear(self) -> None:
-        """Expire no more, until restarted."""
+        """Do not expire until restarted."""
         self._when = None
 
     def close(self) -> None:
-        """Expire never again, and hold no timer."""
+        """Never expire again, and hold no timer."""
         self._when = None
         if self._timer is not None:
             self._timer.cancel()
@@ -106,7 +105,8 @@ class Deadline:
         if self._when > self._loop.time():
             self._timer = self._loop.call_at(self._when, self._look)
         else:
-            # After a turn that took long uvloop runs timers first; what came meanwhile is seen within the next two.
+            # uvloop runs due timers before it polls sockets, so after a long callback data may already be waiting. Two
+            # more turns of the loop let it be read before the deadline counts as missed.
             self._loop.call_soon(self._loop.call_soon, self._look_again, self._when)
 
     def _look_again(self, when: float) -> None:

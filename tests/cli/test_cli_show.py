@@ -1,4 +1,4 @@
-"""What the user sees: lines where there is no terminal, bars and tables where there is."""
+"""What the user sees: bars and tables in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ from typing import Any
 import pytest
 
 from pea2pea.cli import show
-from pea2pea.cli.errors import CliError, PeerFaultError, explain
-from pea2pea.cli.show import Meter, PlainShow, RichShow, Show, Silence, make_show, percent, size
+from pea2pea.cli.show import PlainShow, Show, TerminalShow, make_show
 
 
 class Terminal(io.StringIO):
     """Claims to be one."""
+
+    def __init__(self, encoding: str = "utf-8") -> None:
+        super().__init__()
+        self._encoding = encoding
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._encoding
 
     def isatty(self) -> bool:
         return True
@@ -51,17 +58,29 @@ def lines(stream: io.StringIO) -> list[str]:
     return found
 
 
-def test_lines_are_few_and_tell_rate_and_time_left(plain: PlainShow, stream: io.StringIO, clock: Clock) -> None:
-    plain.begin("fetching", 100 << 20)
+def test_lines_are_few_and_have_the_rate_and_the_time_left(plain: PlainShow, stream: io.StringIO, clock: Clock) -> None:
+    plain.begin("getting", 100 << 20)
     plain.at(20 << 20)
     assert lines(stream) == []
     clock.now += 2
     plain.at(40 << 20, "3 peers")
     plain.at(41 << 20, "3 peers")
-    assert lines(stream) == ["fetching: 40 % of 100.0 MiB, 10.0 MiB/s, 6 s left, 3 peers"]
+    assert lines(stream) == ["getting: 40 % of 100.0 MiB, 10.0 MiB/s, 0:06 left, 3 peers"]
     clock.now += 2
     plain.at(100 << 20)
-    assert lines(stream) == ["fetching: 100 % of 100.0 MiB, 20.0 MiB/s, 0 s left"]
+    assert lines(stream) == ["getting: 100 % of 100.0 MiB, 20.0 MiB/s, 0:00 left"]
+
+
+def test_the_rate_is_that_of_the_last_seconds(plain: PlainShow, stream: io.StringIO, clock: Clock) -> None:
+    plain.begin("getting", 1 << 40)
+    for second in range(20):
+        clock.now += 1
+        plain.at((second + 1) << 30)
+    lines(stream)
+    for second in range(20):
+        clock.now += 1
+        plain.at((20 << 30) + ((second + 1) << 20), "1 peer")
+    assert "1.0 MiB/s" in lines(stream)[-1]
 
 
 def test_without_an_end_there_is_no_time_left(plain: PlainShow, stream: io.StringIO, clock: Clock) -> None:
@@ -72,27 +91,44 @@ def test_without_an_end_there_is_no_time_left(plain: PlainShow, stream: io.Strin
     assert lines(stream) == ["served: 1.0 KiB, 512 B/s, 1 peer"]
 
 
-def test_nothing_moves(plain: PlainShow, stream: io.StringIO, clock: Clock) -> None:
-    plain.begin("fetching", 10)
-    clock.now += 2
-    plain.at(0)
-    assert lines(stream) == ["fetching: 0 % of 10 B, 0 B/s"]
+def test_serving_prints_on_change_alone(plain: PlainShow, stream: io.StringIO, clock: Clock) -> None:
+    plain.begin("served", None)
+    for _ in range(20):
+        clock.now += 2
+        plain.at(0, "0 peers")
+    assert lines(stream) == []
+    for note in ("1 peer", "1 peer", "1 peer", "0 peers", "0 peers"):
+        clock.now += 2
+        plain.at(0, note)
+    assert lines(stream) == ["served: 0 B, 0 B/s, 1 peer", "served: 0 B, 0 B/s, 0 peers"]
+
+
+def test_a_download_that_does_not_begin_is_reported_once(plain: PlainShow, stream: io.StringIO, clock: Clock) -> None:
+    plain.begin("getting", 10)
+    for _ in range(5):
+        clock.now += 2
+        plain.at(0)
+    assert lines(stream) == ["getting: 0 % of 10 B, 0 B/s"]
+
+
+HEAD = ("node", "pid", "state")
 
 
 def test_a_plain_table_prints_what_changed(plain: PlainShow, stream: io.StringIO, clock: Clock) -> None:
-    plain.table(("node", "state"), [["0", "starting"], ["1", "starting"]])
+    plain.table(HEAD, [], ["node 0: starting", "node 1: starting"])
     assert lines(stream) == []
     clock.now += 2
-    plain.table(("node", "state"), [["0", "sharing"], ["1", "fetching"]])
-    assert lines(stream) == ["node 0  state sharing", "node 1  state fetching"]
-    plain.table(("node", "state"), [["0", "sharing"], ["1", "verified"]])
+    plain.table(HEAD, [], ["node 0: sharing", "node 1: getting"])
+    assert lines(stream) == ["node 0: sharing", "node 1: getting"]
+    plain.table(HEAD, [], ["node 0: sharing", "node 1: verified"])
     assert lines(stream) == []
     plain.close()
     plain.close()
-    assert lines(stream) == ["node 1  state verified"]
+    assert lines(stream) == ["node 1: verified"]
 
 
 def use(one: Show) -> None:
+    one.at(1)
     one.begin("hashing", 100)
     one.at(50)
     one.begin("served", None)
@@ -100,25 +136,34 @@ def use(one: Show) -> None:
     one.at(20, "2 peers")
     one.at(40, "2 peers")
     one.say("a [line] that stays")
+    one.end()
+    one.begin("empty", 0)
     one.close()
-    one.table(("node", "state"), [["0", "sharing"]])
-    one.table(("node", "state"), [["0", "verified"]])
+    one.table(HEAD, [["0", "77", "sharing"]], ["node 0"], ("pid",))
+    one.table(HEAD, [["0", "77", "verified"]], ["node 0"], ("pid",))
     one.close()
     one.close()
     one.at(1)
 
 
-def test_a_terminal_gets_bars_and_tables() -> None:
-    stream = Terminal()
-    one = make_show(stream)
-    assert isinstance(one, RichShow)
+@pytest.mark.parametrize(("encoding", "bar"), [("utf-8", "\u2501"), ("ascii", "#")])
+def test_a_terminal_gets_bars_and_tables(encoding: str, bar: str) -> None:
+    stream = Terminal(encoding)
+    one = make_show(stream, {"TERM": "xterm"})
+    assert isinstance(one, TerminalShow)
     use(one)
-    for text in ("hashing", "served", "2 peers", "a [line] that stays", "node", "verified"):
+    for text in ("hashing", bar, "served", "a [line] that stays", "node", "pid", "verified"):
         assert text in stream.getvalue()
 
 
-def test_silence() -> None:
-    use(Silence())
+@pytest.mark.parametrize("term", ["dumb", "unknown", "DUMB"])
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(term: str) -> None:
+    assert isinstance(make_show(Terminal(), {"TERM": term}), PlainShow)
+
+
+def test_a_plain_display_shows_lines_alone(plain: PlainShow, stream: io.StringIO, clock: Clock) -> None:
+    use(plain)
+    assert lines(stream) == ["a [line] that stays", "node 0"]
 
 
 def test_without_rich_there_are_lines_and_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,61 +182,3 @@ def test_without_rich_there_are_lines_and_a_hint(monkeypatch: pytest.MonkeyPatch
 
 def test_a_pipe_gets_lines(stream: io.StringIO) -> None:
     assert isinstance(make_show(stream), PlainShow)
-
-
-def test_sizes() -> None:
-    counts = [0, 1023, 1024, 1536 << 10, 5 << 30, 3 << 40, 5000 << 40]
-    assert [size(count) for count in counts] == [
-        "0 B",
-        "1023 B",
-        "1.0 KiB",
-        "1.5 MiB",
-        "5.0 GiB",
-        "3.0 TiB",
-        "5000.0 TiB",
-    ]
-    assert [percent(0, 0), percent(0, 3), percent(2, 3), percent(999, 1000), percent(3, 3)] == [
-        "100 %",
-        "0 %",
-        "66 %",
-        "99 %",
-        "100 %",
-    ]
-
-
-def test_a_meter_settles_on_the_rate() -> None:
-    meter = Meter(0.0, span=1.0)
-    assert meter.read(100, 0.0) == 0.0, "no time has passed"
-    assert meter.read(100, 1.0) == 100.0
-    assert meter.read(100, 1.5) == 50.0
-    assert meter.read(100, 9.0) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (CliError("as it is"), "as it is"),
-        (FileNotFoundError(2, "No such file or directory", "x"), "no such file or directory: x"),
-        (OSError(28, "No space left on device", "x"), "the disk is full: x"),
-        (PermissionError(13, "Permission denied", "x"), "permission denied: x"),
-        (TimeoutError(), "timed out"),
-        (OSError(), "oserror"),
-        (KeyError("x"), "KeyError: 'x'"),
-        (PeerFaultError("odd"), "PeerFaultError: odd"),
-    ],
-)
-def test_errors_in_one_line(error: Exception, line: str) -> None:
-    assert explain(error) == line
-
-
-def test_an_error_of_the_core_tells_its_cause_unless_it_has() -> None:
-    from pea2pea import ConnectError, HandshakeError
-
-    bare, told, new = ConnectError(""), HandshakeError("peer x: gone"), HandshakeError("peer x: refused")
-    told.__cause__ = CliError("gone")
-    new.__cause__ = CliError("no room")
-    assert [explain(error) for error in (bare, told, new)] == [
-        "ConnectError",
-        "peer x: gone",
-        "peer x: refused: no room",
-    ]

@@ -472,6 +472,7 @@ async def test_a_large_last_message_is_waited_for(net: Network) -> None:
 
 @both_ways
 @pytest.mark.parametrize("how", ["encoder raises", "the peer does not read"])
+@pytest.mark.expects_errors
 async def test_there_is_no_last_word_where_writing_is_what_failed(net: Network, way: str, how: str) -> None:
     class NoLastWord(LastWord):
         write_timeout = 0.05

@@ -16,15 +16,17 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 import pytest
 
 from conftest import descriptors
-from pea2pea import CodecError, Config, Node, Origin, Peer
+from pea2pea import CodecError, Node, Origin, Peer, Settings
 from pea2pea.errors import FrameTooLargeError, IdleTimeoutError, IncompleteFrameError, WriteTimeoutError
 from pea2pea.network import Network
-from support.node import CALLER, Polite, Witness, address, check_views, echoed, slots
+from support.node import CALLER, Polite, Witness, address, check_views, context_of, echoed, slots
 
 pytestmark = pytest.mark.parametrize("net_kind", ["tcp", "tcp-uvloop"], indirect=True)
 
 #: All strangers come from one address.
-DOOR = Config(listen="127.0.0.1:0", max_connections_per_ip=200, max_connections=200, backlog=256)
+DOOR = Settings(
+    listen="127.0.0.1:0", max_connections_per_ip=200, max_connections=200, backlog=256, exempt_loopback=False
+)
 #: At once; each takes two descriptors, one on either side.
 CHUNK = 100
 BURST = 10_000
@@ -95,9 +97,10 @@ async def served(net: Network, node: Witness) -> AsyncIterator[Friend]:
 
 async def until_alone_with(peer: Peer, node: Node) -> None:
     """Return when ``node`` has no peer but this one, and is done with all others."""
-    while node.peers != [peer] or len(node._links) > 1 or node._setups or len(node._tasks) > 1:
-        node._fewer.clear()
-        await node._fewer.wait()
+    supervisor = context_of(node).supervisor
+    # One link is the friend's, and one task is the listener's.
+    while node.peers != [peer] or len(supervisor.held) > 1 or len(supervisor._tasks) > 1:
+        await supervisor.changed()
 
 
 class Friend:
@@ -223,7 +226,13 @@ async def test_half_a_frame_for_ever(net: Network) -> None:
 
 async def test_silence_instead_of_a_handshake(net: Network) -> None:
     """Those who say nothing hold setup slots no longer than ``handshake_timeout``, and nobody's but those."""
-    config = Config(listen="127.0.0.1:0", max_connections_per_ip=200, max_connections=200, max_connecting=10)
+    config = Settings(
+        listen="127.0.0.1:0",
+        max_connections_per_ip=200,
+        max_connections=200,
+        max_connecting=10,
+        exempt_loopback=False,
+    )
     async with served(net, Polished(config, net)) as friend:
         addr = address(friend.node)
 
@@ -302,7 +311,9 @@ async def last_in_line(addr: tuple[str, int], node: Witness) -> None:
 
 async def test_ten_thousand_where_there_is_no_room(net: Network) -> None:
     """All slots are taken: each is turned away at once, and counted."""
-    config = Config(listen="127.0.0.1:0", max_connections_per_ip=50, max_connections=50, backlog=256)
+    config = Settings(
+        listen="127.0.0.1:0", max_connections_per_ip=50, max_connections=50, backlog=256, exempt_loopback=False
+    )
     async with served(net, Witness(config, net)) as friend:
         addr = address(friend.node)
         squatters = [await Stranger(addr).connect() for _ in range(49)]

@@ -11,13 +11,27 @@ from typing import Any
 import pytest
 
 from conftest import LOOPS
-from pea2pea import Config, DisconnectReason, Handshake, Node, OnConnect, Origin, Peer, Reading, Writing
+from pea2pea import DisconnectReason, Handshake, Node, OnConnect, Origin, Peer, Reading, Settings, Writing
 from pea2pea.codec import Buffer, Decoder, Encoder, LengthDelimited
 from pea2pea.errors import ConnectError, NotEnabledError, UsageError
 from pea2pea.memory import MemoryNetwork
-from pea2pea.network import Network, TcpNetwork
+from pea2pea.network import Network
+from pea2pea.tcp import TcpNetwork
 from support import Recorder, turns
-from support.node import CALLER, OPEN, Polite, Witness, address, check_idle, check_views, echoed, logged, pair, settled
+from support.node import (
+    CALLER,
+    OPEN,
+    Polite,
+    Witness,
+    address,
+    changed,
+    check_idle,
+    check_views,
+    echoed,
+    logged,
+    pair,
+    settled,
+)
 from support.virtual_clock import VirtualClockLoop
 
 HOOKS = [
@@ -41,7 +55,7 @@ class Mistake(Exception):
 class Clumsy(Polite):
     """Calls ``stumble`` in the hook ``where``, for the peers in ``victims`` (``None``: for all)."""
 
-    def __init__(self, config: Config, network: Network, where: str, stumble: Callable[[], object]) -> None:
+    def __init__(self, config: Settings, network: Network, where: str, stumble: Callable[[], object]) -> None:
         super().__init__(config, network)
         self.where = where
         self.stumble = stumble
@@ -141,14 +155,13 @@ async def test_an_exception_is_logged_and_ends_its_connection_and_no_other(net: 
             assert reason.origin is ORIGINS[where]
             assert isinstance(reason.exception, Mistake) == (where != "on_disconnect")
             while caller.num_connected > 1:
-                caller._fewer.clear()
-                await caller._fewer.wait()
+                await changed(caller)
         (line,) = [line for line in lines.items if line.levelname == "ERROR"]
         assert line.exc_info is not None
         assert isinstance(line.exc_info[1], Mistake)
         assert line.exc_info[1].__traceback__ is not None
         assert str(called.listening_addr) in line.getMessage()
-        assert caller.name in line.getMessage()
+        assert str(caller.name) in line.getMessage()
         # Both of the nodes go on, with each other and with others.
         assert caller.peers == [unharmed]
         check_views(caller)
@@ -170,6 +183,8 @@ async def test_an_exception_on_the_side_that_was_dialled_ends_its_connection_and
         with logged() as lines:
             dial = asyncio.create_task(caller.connect(address(called)))
             await asyncio.wait([dial])
+            assert where in EARLY or dial.exception() is None
+            assert isinstance(dial.exception(), ConnectError | None)
             if where in ("decode", "process_message"):
                 await caller.send(dial.result(), b"in")
             elif where == "encode":
@@ -308,13 +323,13 @@ async def test_cancellation_reaches_the_hook(memory: MemoryNetwork, hook: str) -
 @pytest.mark.parametrize("verb", ["send", "flush", "disconnect", "connect"])
 async def test_a_cancelled_call_is_cancelled(memory: MemoryNetwork, verb: str) -> None:
     async with (
-        Node(OPEN, network=memory) as full,
+        Node(**OPEN, network=memory) as full,
         Polite(OPEN, memory) as called,
         Polite(CALLER, memory) as polite,
         Witness(CALLER, memory) as caller,
     ):
         peer = await caller.connect(address(full))  # which reads nothing
-        while len(peer._link.outbox.queue) < caller.write_queue_depth:
+        while len(peer.outbox.queue) < caller.write_queue_depth:
             caller.send_nowait(peer, bytes(100_000))
             await asyncio.sleep(0)
         caller.gates["on_disconnect"].close()
@@ -374,12 +389,12 @@ async def test_a_protocol_enabled_later_applies_to_connections_made_later(net: N
 
 
 def test_a_class_that_lacks_a_hook_cannot_be_instantiated() -> None:
-    class Misspelt(Node, OnConnect):
-        async def on_conect(self, peer: Peer) -> None:
+    class Forgetful(Node, OnConnect):
+        async def greet(self, peer: Peer) -> None:
             raise AssertionError("never called")
 
     with pytest.raises(TypeError, match="on_connect"):
-        Misspelt()  # type: ignore[abstract]
+        Forgetful()  # type: ignore[abstract]
 
 
 # Threads
@@ -417,25 +432,13 @@ async def test_use_from_another_thread_raises_in_debug_mode(net: Network, verb: 
 
 
 def test_a_subclass_that_would_replace_a_part_of_the_node_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"Mine\._leave would replace a part of Node"):
-
-        class Mine(Node):
-            def _leave(self) -> None: ...  # type: ignore[override]
-
-
-async def test_so_is_an_attribute_that_has_replaced_one() -> None:
-    class Mine(Node):
-        def __init__(self) -> None:
-            super().__init__()
-            self._leave = 0  # type: ignore[method-assign, assignment]
-
-    with pytest.raises(TypeError, match=r"Mine\._leave has replaced a part of Node"):
-        async with Mine():
-            pass
+    """A subclass of the same name has the same private names."""
+    with pytest.raises(TypeError, match=r"Node\.__run would replace a part of Node"):
+        type("Node", (Node,), {"_Node__run": lambda self: None})
 
 
-@pytest.mark.parametrize("name", ["_tasks", "_peers", "_log", "_network", "_state", "stats", "config"])
-async def test_so_is_one_that_stands_where_the_node_keeps_something(name: str) -> None:
+@pytest.mark.parametrize("name", ["connect", "peer", "disconnect", "enable", "aclose", "end"])
+async def test_an_attribute_that_has_replaced_a_method_is_refused(name: str) -> None:
     class Mine(Node):
         def __init__(self) -> None:
             super().__init__()
@@ -444,6 +447,29 @@ async def test_so_is_one_that_stands_where_the_node_keeps_something(name: str) -
     with pytest.raises(TypeError, match=rf"Mine\.{name} has replaced a part of Node"):
         async with Mine():
             pass
+
+
+@pytest.mark.parametrize("name", ["stats", "peers", "state", "address", "heuristics", "listening_addr"])
+def test_an_attribute_that_would_replace_a_view_is_refused(name: str) -> None:
+    class Mine(Node):
+        def __init__(self) -> None:
+            super().__init__()
+            setattr(self, name, set())
+
+    with pytest.raises(AttributeError):
+        Mine()
+
+
+@pytest.mark.parametrize("name", ["_tasks", "_peers", "_log", "_network", "_state", "_leave", "_context", "config"])
+async def test_a_node_keeps_nothing_under_names_that_a_user_may_choose(memory: MemoryNetwork, name: str) -> None:
+    class Mine(Polite):
+        def __init__(self) -> None:
+            super().__init__(CALLER, memory)
+            setattr(self, name, "mine")
+
+    async with Mine() as node, Polite(OPEN, memory) as called:
+        await echoed(node, called, await node.connect(address(called)), b"hello")
+        assert getattr(node, name) == "mine"
 
 
 async def test_a_node_may_be_renamed_and_may_have_attributes_of_its_own() -> None:

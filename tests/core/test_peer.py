@@ -1,19 +1,19 @@
-"""A peer by itself, and the registry; how nodes fill them is in the tests of the node."""
+"""A peer by itself; how a node fills it is in the tests of the node."""
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from pea2pea import Addr, Config, ConfigError, Peer, Stats
-from pea2pea.admission import Admission
-from pea2pea.lifecycle import ConnectionState
-from pea2pea.peer import Registry
+from pea2pea import Addr, NotConnectedError, Peer, Stats
+from pea2pea.lifecycle import Cause, ConnectionState, DisconnectReason
 
 ADDR = Addr("127.0.0.1", 4000)
 
 
 def make_peer(addr: Addr = ADDR, *, inbound: bool = False) -> Peer:
-    return Peer(addr, inbound=inbound, slot=Admission(Config(), on_room=lambda: None).reserve(addr.host))
+    return Peer(addr, inbound=inbound)
 
 
 def test_ids_grow_and_never_come_again() -> None:
@@ -31,7 +31,16 @@ def test_a_peer_is_itself_and_no_other_at_its_address() -> None:
 def test_a_new_peer_knows_what_is_known() -> None:
     peer = make_peer(inbound=True)
     assert (peer.addr, peer.inbound, peer.stats) == (ADDR, True, Stats())
-    assert (peer.session, peer.opened_at) == (None, None)
+    assert (peer.session, peer.opened_at, peer.reason, peer.transport) == (None, None, None, None)
+    assert peer.state is ConnectionState.CONNECTING
+    assert (peer.read_queue_size, peer.write_queue_size) == (0, 0)
+    assert peer.get_extra_info("peername", "unknown") == "unknown"
+
+
+def test_a_new_peer_cannot_be_sent_to() -> None:
+    with pytest.raises(NotConnectedError, match="not connected yet") as error:
+        make_peer().outbox.put(b"message", None)
+    assert error.value.reason is None
 
 
 def test_attributes_that_a_peer_does_not_have_cannot_be_set() -> None:
@@ -42,28 +51,18 @@ def test_attributes_that_a_peer_does_not_have_cannot_be_set() -> None:
 def test_a_peer_tells_its_direction_and_its_state() -> None:
     peer = make_peer()
     assert repr(peer) == f"<Peer {peer.id} to 127.0.0.1:4000, connecting>"
-    peer._move(ConnectionState.OPEN)
+    peer.state = ConnectionState.OPEN
     assert repr(peer) == f"<Peer {peer.id} to 127.0.0.1:4000, open>"
     assert " from 127.0.0.1:4000" in repr(make_peer(inbound=True))
 
 
-def test_a_peer_moves_along_the_table_only() -> None:
+async def test_everyone_who_waits_for_its_end_gets_the_reason_and_one_who_stops_waiting_disturbs_nobody() -> None:
     peer = make_peer()
-    with pytest.raises(AssertionError):
-        peer._move(ConnectionState.CLOSING)
-    assert peer._state is ConnectionState.CONNECTING
-
-
-def test_the_registry_tells_those_connecting_from_those_connected() -> None:
-    registry = Registry()
-    connecting, connected = make_peer(Addr("10.0.0.1", 1)), make_peer(Addr("10.0.0.2", 2))
-    registry._connecting[connecting.addr] = connecting
-    registry._peers[connected.addr] = connected
-    assert registry.peers == [connected]
-    assert (registry.num_connecting, registry.num_connected) == (1, 1)
-    assert (registry.is_connecting("10.0.0.1:1"), registry.is_connected("10.0.0.1:1")) == (True, False)
-    assert (registry.is_connecting("10.0.0.2:2"), registry.is_connected("10.0.0.2:2")) == (False, True)
-    assert registry.peer("10.0.0.1:1") is None
-    assert registry.peer(("10.0.0.2", 2)) is connected
-    with pytest.raises(ConfigError):
-        registry.peer("10.0.0.2")
+    waiting = [asyncio.ensure_future(peer.closed()) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[1].cancel()
+    await asyncio.sleep(0)
+    peer.state, peer.reason = ConnectionState.CLOSED, DisconnectReason(Cause.IDLE)
+    peer.wake_waiters()
+    assert [await waiting[0], await waiting[2], await peer.closed()] == [peer.reason] * 3
+    assert waiting[1].cancelled()

@@ -11,13 +11,37 @@ from typing import Any, TypeVar
 
 import pytest
 
-from pea2pea import Addr, Config, DisconnectReason, LengthDelimited, Node, OnConnect, Origin, Peer, Reading
+from pea2pea import (
+    Addr,
+    Cause,
+    DisconnectReason,
+    LengthDelimited,
+    Node,
+    NodeState,
+    OnConnect,
+    Origin,
+    Peer,
+    Reading,
+    Settings,
+)
 from pea2pea.errors import ConnectError, NodeClosedError, UsageError
 from pea2pea.link import Link
 from pea2pea.memory import MemoryNetwork
 from pea2pea.network import Network
 from support import Recorder, StreamEndpoint, listening, turns
-from support.node import CALLER, OPEN, Polite, Witness, address, check_idle, check_views, echoed, pair, witnesses
+from support.node import (
+    CALLER,
+    OPEN,
+    Polite,
+    Witness,
+    address,
+    check_idle,
+    check_views,
+    context_of,
+    echoed,
+    pair,
+    witnesses,
+)
 from support.virtual_clock import VirtualClockLoop
 
 W = TypeVar("W", bound=Witness)
@@ -27,9 +51,9 @@ def check_closed(node: Node) -> None:
     """Fail unless ``node`` is closed and holds nothing."""
     check_idle(node)
     assert node.listening_addr is None
-    assert not node._tasks
-    assert not node._setups
-    assert not node._links
+    assert not context_of(node).supervisor.is_busy()
+    assert not context_of(node).supervisor.held
+    assert node.state is NodeState.CLOSED
     assert ", closed, " in repr(node)
 
 
@@ -64,8 +88,8 @@ async def test_aclose_frees_the_port_and_tells_every_peer(net: Network) -> None:
             (peer, Origin.SHUTDOWN) for peer in called.met.items
         }
         for caller, peer in zip(callers, there, strict=True):
-            assert await caller.left.count(1) == [(peer, DisconnectReason(Origin.READING))]
-        async with Node(Config(listen=addr), network=net) as heir:
+            assert await caller.left.count(1) == [(peer, DisconnectReason(Cause.PEER_REFUSED))]
+        async with Node(listen=addr, network=net) as heir:
             assert heir.listening_addr == addr
 
 
@@ -183,16 +207,14 @@ async def test_a_transport_that_takes_its_time_to_close_is_waited_for() -> None:
             called.gates["handshake"].open()
 
 
-async def test_a_setting_of_a_protocol_that_the_node_has_not_means_nothing(memory: MemoryNetwork) -> None:
+async def test_a_teardown_without_on_disconnect_has_a_default_timeout(memory: MemoryNetwork) -> None:
     class Unaware(Node, Reading[bytes]):
-        disconnect_timeout = None
-
         def decoder(self, peer: Peer) -> LengthDelimited:
             return LengthDelimited()
 
         async def process_message(self, peer: Peer, message: bytes) -> None: ...
 
-    async with Unaware(OPEN, network=memory) as node:
+    async with Unaware(**OPEN, network=memory) as node:
         end = StreamEndpoint()
         await memory.dial(Addr.of(address(node)), end)
         await turns(5)
@@ -269,7 +291,7 @@ async def test_on_connect_that_must_not_be_aborted_runs_to_its_end(net: Network)
 
 async def test_a_peer_that_takes_nothing_does_not_hold_it_up(memory: MemoryNetwork) -> None:
     """What it was sent is given up when the time is over."""
-    async with Node(OPEN, network=memory) as called:  # reads nothing
+    async with Node(**OPEN, network=memory) as called:  # reads nothing
         caller = await opened(Witness(CALLER, memory))
         peer = await caller.connect(address(called))
         with pytest.raises(TimeoutError):
@@ -355,7 +377,7 @@ async def test_it_can_be_called_twice_at_once(net: Network) -> None:
 
 
 async def test_a_node_that_was_never_opened_can_be_closed() -> None:
-    node = Node(OPEN)
+    node = Node(**OPEN)
     await node.aclose()
     with pytest.raises(NodeClosedError):
         await node.start_listening()
@@ -400,8 +422,8 @@ async def test_after_closing_everything_says_so(net: Network) -> None:
 class Suicidal(Polite):
     """Closes itself in the hook that it is told, the wrong way and then the right one."""
 
-    def __init__(self, config: Config, network: Network, hook: str, *, first_disconnects: bool = False) -> None:
-        super().__init__(config, network=network)
+    def __init__(self, config: Settings, network: Network, hook: str, *, first_disconnects: bool = False) -> None:
+        super().__init__(config, network)
         self.hook = hook
         self.first_disconnects = first_disconnects
         self.refused: Recorder[UsageError] = Recorder()
@@ -480,7 +502,7 @@ async def test_leaving_the_block_in_a_hook_is_closing_too(memory: MemoryNetwork)
                 await self.__aexit__(None, None, None)
             self.refused = True
 
-    async with Witness(OPEN, memory) as other, Nested(CALLER, network=memory) as node:
+    async with Witness(OPEN, memory) as other, Nested(**CALLER, network=memory) as node:
         await node.connect(address(other))
         await other.met.count(1)
         await turns()
@@ -491,7 +513,7 @@ async def test_leaving_the_block_in_a_hook_is_closing_too(memory: MemoryNetwork)
 
 
 async def test_a_node_that_is_collected_while_open_warns(memory: MemoryNetwork) -> None:
-    node: Node | None = Node(Config(name="forgotten"), network=memory)
+    node: Node | None = Node(name="forgotten", network=memory)
     assert node is not None
     with pytest.raises(ConnectError):
         await node.connect("127.0.0.1:1")

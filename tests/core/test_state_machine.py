@@ -25,12 +25,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pea2pea import Addr, Config, DisconnectReason, NotConnectedError, Peer, QueueFullError
+from pea2pea import Addr, DisconnectReason, NotConnectedError, Peer, QueueFullError, Settings
 from pea2pea.codec import Encoder
 from pea2pea.errors import Pea2PeaError
 from pea2pea.memory import MemoryNetwork
 from support import turns
-from support.node import Polite, check_idle, check_views, outcome, slots
+from support.node import Polite, check_idle, check_views, context_of, outcome, slots
 from support.virtual_clock import VirtualClockLoop
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class Member(Polite):
     write_queue_depth = 4
     idle_timeout = 30.0
 
-    def __init__(self, config: Config, network: MemoryNetwork) -> None:
+    def __init__(self, config: Settings, network: MemoryNetwork) -> None:
         super().__init__(config, network)
         self.registered: list[Peer] = []
         self.farewells: Counter[Peer] = Counter()
@@ -86,7 +86,7 @@ class Member(Polite):
         total, pending = slots(self)
         assert total <= LIMITS["max_connections"]
         assert pending <= LIMITS["max_connecting"]
-        hosts = Counter(addr.host for addr in [*self._peers, *self._connecting])
+        hosts = Counter(addr.host for addr in [*context_of(self).connected, *context_of(self).connecting])
         assert all(count <= LIMITS["max_connections_per_ip"] for count in hosts.values())
         assert set(self.farewells) <= set(self.registered)
         assert set(self.peers) <= set(self.registered)
@@ -119,7 +119,7 @@ class Network(RuleBasedStateMachine):
         return task
 
     async def new_node(self, n: int) -> Member:
-        config = Config(name=f"node {n}", listen=self.addrs[n], backlog=4, **LIMITS)  # type: ignore[arg-type]
+        config = Settings(name=f"node {n}", listen=self.addrs[n], backlog=4, **LIMITS)  # type: ignore[typeddict-item]
         return await Member(config, self.network.at(self.addrs[n].host)).__aenter__()
 
     def some_peer(self, n: int, pick: int) -> Peer | None:
@@ -172,8 +172,8 @@ class Network(RuleBasedStateMachine):
     def reset(self, n: int, pick: int, pause: int) -> None:
         """The network breaks a connection."""
         peer = self.some_peer(n, pick)
-        if peer is not None:
-            peer._link.transport.abort()
+        if peer is not None and peer.transport is not None:
+            peer.transport.abort()
         self.run(turns(pause))
 
     @rule(n=indices)
@@ -228,7 +228,7 @@ class Network(RuleBasedStateMachine):
         ends = Counter(end for node in self.nodes for peer in node.peers for end in [_ends(peer)])
         assert all(count == 2 for count in ends.values()), ends
         for node in self.nodes:
-            assert len(node._links) == node.num_connected
+            assert len(context_of(node).supervisor.held) == node.num_connected
 
     # What holds
 
@@ -284,8 +284,7 @@ class Network(RuleBasedStateMachine):
 
 def _ends(peer: Peer) -> frozenset[Any]:
     """The two addresses of a connection, which are the same seen from both ends."""
-    transport = peer._link.transport
-    return frozenset((transport.get_extra_info("sockname"), transport.get_extra_info("peername")))
+    return frozenset((peer.get_extra_info("sockname"), peer.get_extra_info("peername")))
 
 
 def test_nodes_are_sound_whatever_happens() -> None:

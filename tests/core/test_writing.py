@@ -28,8 +28,9 @@ from support.link import (
     messages,
     numbered,
     reason_of,
+    write_buffer_size,
 )
-from support.node import CALLER, OPEN, Witness, address
+from support.node import CALLER, OPEN, Witness, address, context_of
 
 
 class Short(Witness):
@@ -43,7 +44,7 @@ async def blocked(node: Witness, peer: Peer, end: StreamEndpoint) -> bytes:
     for _ in range(3):
         node.send_nowait(peer, large)
     await turns(3)
-    assert peer._link.transport.get_write_buffer_size()
+    assert write_buffer_size(peer)
     return frame(large)
 
 
@@ -96,7 +97,7 @@ async def test_without_the_protocol_sending_is_refused(net: Network, way: str) -
         with pytest.raises(NotEnabledError):
             await node.flush(peer)
         assert [type(error) for error in node.broadcast(b"message", [peer]).values()] == [NotEnabledError]
-        if Writing not in node._enabled:
+        if Writing not in context_of(node).enabled:
             node.enable(Writing)
     await join(way, net, node, second)
     later = (await node.met.count(2))[1]
@@ -113,7 +114,7 @@ async def test_send_waits_for_room_and_serves_its_callers_in_order(net: Network,
     node = Short(OPEN, net)
     async with facing(way, net, node) as (peer, end):
         large = await blocked(node, peer, end)
-        fill = 3 - len(peer._link.outbox.queue)
+        fill = 3 - len(peer.outbox.queue)
         for message in numbered(fill):
             await node.send(peer, message)
         senders = [asyncio.create_task(node.send(peer, message)) for message in numbered(50)]
@@ -135,7 +136,7 @@ async def test_who_is_cancelled_while_waiting_sent_nothing(net: Network, way: st
     node = Short(OPEN, net)
     async with facing(way, net, node) as (peer, end):
         await blocked(node, peer, end)
-        for message in numbered(3 - len(peer._link.outbox.queue)):
+        for message in numbered(3 - len(peer.outbox.queue)):
             await node.send(peer, message)
         sent = [b"one", b"two", b"three", b"four", b"five"]
         senders = [asyncio.create_task(node.send(peer, message)) for message in sent]
@@ -157,13 +158,13 @@ async def test_a_send_cancelled_as_it_is_served_is_whole(memory: MemoryNetwork) 
         node = Short(OPEN, memory)
         async with facing("listener", memory, node) as (peer, end):
             large = await blocked(node, peer, end)
-            for message in numbered(3 - len(peer._link.outbox.queue)):
+            for message in numbered(3 - len(peer.outbox.queue)):
                 await node.send(peer, message)
             sender = asyncio.create_task(node.send(peer, b"in doubt"))
             follower = asyncio.create_task(node.send(peer, b"follower"))
             await turns(2)
             end.transport.resume_reading()
-            while len(peer._link.outbox._waiters or ()) == 2:
+            while len(peer.outbox._waiters or ()) == 2:
                 await turns(1)
             await turns(step)  # served by now; its task knows after a turn
             sender.cancel()
@@ -267,10 +268,10 @@ async def test_flush_returns_when_all_before_it_is_with_the_system(net: Network,
         flushing = [asyncio.create_task(node.flush(peer)) for _ in range(3)]
         await turns(20)
         assert not any(task.done() for task in flushing)
-        assert peer._link.transport.get_write_buffer_size()
+        assert write_buffer_size(peer)
         end.transport.resume_reading()
         assert await all_done(flushing) == [None] * 3
-        assert not peer._link.transport.get_write_buffer_size()
+        assert not write_buffer_size(peer)
 
 
 async def test_flush_does_not_wait_for_what_is_sent_after_it(memory: MemoryNetwork) -> None:
@@ -286,7 +287,7 @@ async def test_flush_does_not_wait_for_what_is_sent_after_it(memory: MemoryNetwo
         await end.until_data(100_000)
         end.transport.pause_reading()
         await flushing
-        assert peer._link.transport.get_write_buffer_size()
+        assert write_buffer_size(peer)
         end.transport.resume_reading()
         await node.flush(peer)
 

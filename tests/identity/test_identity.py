@@ -1,4 +1,4 @@
-"""One connection per peer: simultaneous dials in any order of things leave one, never none."""
+"""One connection per peer: simultaneous dials, in any order of events, leave one connection and never none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pea2pea import (
-    Config,
     ConnectError,
     Decoder,
     DisconnectReason,
@@ -24,6 +23,7 @@ from pea2pea import (
     Origin,
     Peer,
     Reading,
+    Settings,
     Writing,
 )
 from pea2pea.errors import SelfConnectError
@@ -40,10 +40,10 @@ DELAYS = st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.3]), min_size=4, max_size=4)
 
 
 class Named(OnePerPeer, Handshake, Reading[bytes], Writing[bytes]):
-    """A node whose identity is a letter that it says in the handshake; it may take its time at each step."""
+    """A node whose identity is a letter, which it sends in the handshake. Each step of that may be delayed."""
 
-    def __init__(self, name: bytes, network: Network | None = None, config: Config = OPEN) -> None:
-        super().__init__(config, network=network)
+    def __init__(self, name: bytes, network: Network | None = None, config: Settings = OPEN) -> None:
+        super().__init__(**config, network=network)
         self.letter = name
         self.delays: list[float] = []
         self.left: Recorder[DisconnectReason] = Recorder()
@@ -57,13 +57,13 @@ class Named(OnePerPeer, Handshake, Reading[bytes], Writing[bytes]):
         return bytes(peer.session)
 
     async def handshake(self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-        await self._dawdle()
+        await self._delay()
         writer.write(self.letter)
         other = await reader.readexactly(1)
-        await self._dawdle()
+        await self._delay()
         return other
 
-    async def _dawdle(self) -> None:
+    async def _delay(self) -> None:
         if self.delays:
             await asyncio.sleep(self.delays.pop())
 
@@ -83,12 +83,12 @@ class Named(OnePerPeer, Handshake, Reading[bytes], Writing[bytes]):
     async def on_disconnect(self, peer: Peer, reason: DisconnectReason) -> None:
         await super().on_disconnect(peer, reason)
         if isinstance(reason.exception, DuplicateError):
-            assert self.peer_of(self.identity_of(peer)) not in (None, peer), "the last one was ended"
+            assert self.peer_of(self.identity_of(peer)) not in (None, peer), "the last connection was ended"
         self.left.add(reason)
 
 
 class Many(Named):
-    """One that does not know the rule."""
+    """A node that does not follow the rule."""
 
     one_per_peer = False
 
@@ -121,7 +121,7 @@ async def test_simultaneous_dials_leave_one_connection(
         for node, other in ((ann, bob), (bob, ann)):
             assert len(node.peers) == 1 and node.connections_of(other.letter) == node.peers
             assert node.peer_of(other.letter) is node.peers[0]
-            # Never none: each that left did so while there was another.
+            # Never none: each connection that ended did so while there was another.
             assert len(node.came.items) - len(node.left.items) == 1
         there, here = ann.peers[0], bob.peers[0]
         assert there.inbound is not here.inbound
@@ -142,7 +142,7 @@ async def test_both_networks_agree(net: Network) -> None:
         await ann.flush(kept)
 
 
-async def test_a_connection_that_is_there_is_not_dialled_again(memory: MemoryNetwork) -> None:
+async def test_an_identity_that_is_connected_is_not_dialled_again(memory: MemoryNetwork) -> None:
     ann, bob = Named(b"a", memory), Named(b"b", memory)
     async with nodes(ann, bob):
         peer = await ann.connect_to(b"b", address(bob))
@@ -152,15 +152,15 @@ async def test_a_connection_that_is_there_is_not_dialled_again(memory: MemoryNet
         assert ann.peer_of(b"x") is None and ann.connections_of(b"x") == []
 
 
-async def test_another_node_at_that_address_is_left_again(memory: MemoryNetwork) -> None:
+async def test_another_identity_at_that_address_is_disconnected(memory: MemoryNetwork) -> None:
     ann, bob = Named(b"a", memory), Named(b"b", memory)
     async with nodes(ann, bob):
-        with pytest.raises(ConnectError, match="another node"):
+        with pytest.raises(ConnectError, match="another identity"):
             await ann.connect_to(b"c", address(bob))
         assert not ann.peers
 
 
-async def test_a_node_does_not_talk_to_itself(memory: MemoryNetwork) -> None:
+async def test_a_connection_of_a_node_to_itself_is_ended(memory: MemoryNetwork) -> None:
     ann, twin = Named(b"a", memory), Named(b"a", memory)
     async with nodes(ann, twin):
         await ann.connect(address(twin))
@@ -170,7 +170,7 @@ async def test_a_node_does_not_talk_to_itself(memory: MemoryNetwork) -> None:
 
 @pytest.mark.parametrize("decides", [True, False])
 async def test_a_peer_that_lost_its_connection_gets_a_new_one(memory: MemoryNetwork, decides: bool) -> None:
-    """It started anew, and this side has not noticed yet that the connection before is dead: the last one stays."""
+    """It restarted, and this side has not detected yet that the earlier connection is dead. The last one is kept."""
     node = Named(b"a" if decides else b"c", memory)
     before, after = Many(b"b", memory, CALLER), Many(b"b", memory, CALLER)
     async with nodes(node, before, after):
@@ -183,7 +183,7 @@ async def test_a_peer_that_lost_its_connection_gets_a_new_one(memory: MemoryNetw
         assert len(node.connections_of(b"b")) == 1 and after.peers
 
 
-async def test_the_other_side_ends_nothing_where_the_first_does(memory: MemoryNetwork) -> None:
+async def test_the_other_side_ends_nothing_if_the_first_does(memory: MemoryNetwork) -> None:
     ann, bob = Named(b"a", memory), Named(b"b", memory)
     async with nodes(ann, bob):
         for _ in range(2):
@@ -196,7 +196,7 @@ async def test_the_other_side_ends_nothing_where_the_first_does(memory: MemoryNe
             await turns()
 
 
-async def test_it_can_be_left_alone(memory: MemoryNetwork) -> None:
+async def test_it_can_be_switched_off(memory: MemoryNetwork) -> None:
     ann, bob = Many(b"a", memory), Many(b"b", memory)
     async with nodes(ann, bob):
         await ann.connect(address(bob))
@@ -219,10 +219,10 @@ async def test_closing_leaves_no_timer(memory: MemoryNetwork) -> None:
 
 
 class Known(OnePerPeer, Reading[bytes], Writing[bytes]):
-    """What the two below have in common."""
+    """The common part of the two nodes below."""
 
     def __init__(self, network: Network) -> None:
-        super().__init__(OPEN, network=network)
+        super().__init__(**OPEN, network=network)
         self.left: Recorder[DisconnectReason] = Recorder()
 
     async def process_message(self, peer: Peer, message: bytes) -> None:
@@ -234,7 +234,7 @@ class Known(OnePerPeer, Reading[bytes], Writing[bytes]):
 
 
 class Keyed(NoiseHandshake, Known):
-    """Known by its Noise key."""
+    """Its identity is its Noise key."""
 
     def __init__(self, network: Network) -> None:
         super().__init__(network)
@@ -260,7 +260,7 @@ class Keyed(NoiseHandshake, Known):
 
 
 class Certified(TlsIdentity, Known):
-    """Known by the key in its certificate."""
+    """Its identity is the key in its certificate."""
 
     def __init__(self, identity: Identity, network: Network) -> None:
         super().__init__(network)

@@ -1,9 +1,9 @@
-"""Counts the instructions of the hot paths and compares them with ``bench/instructions.json``.
+"""Count the instructions of the hot paths, and compare them with the baseline in ``bench/instructions.json``.
 
-``python tests/instructions/check.py``: fails where a path takes over 10 % more than the file says, or is
-not in it. ``--update`` writes the file: that is how a path is allowed to cost more, and how one that
-got faster is kept so. The counts belong to one build of Python: for another there is no baseline, and
-then they are only told, and written to ``build/instructions.json``. Without valgrind nothing is done.
+``python tests/instructions/check.py`` fails if a path takes over 10 % more instructions than its baseline, or has none.
+``--update`` writes the baseline: use it when a path may cost more, and when a path got faster, so that it stays so. A
+baseline holds for one build of Python. For a build without one, the counts are printed and written to
+``build/instructions.json``. Without valgrind, nothing is counted.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ BASELINE = ROOT / "bench" / "instructions.json"
 LAST = ROOT / "build" / "instructions.json"
 WORKLOAD = Path(__file__).with_name("workload.py")
 
-#: How much more a path may take, in per cent: less than this comes from what lies beside it in memory.
+#: Per cent that a path may exceed its baseline by. Smaller differences come from the layout of memory.
 ALLOWED = 10
-#: Seconds for one run of the workload; it takes a tenth of that.
+#: Timeout in seconds for one run of the workload, which takes about a tenth of it.
 PATIENCE = 300
 
 #: Instructions per unit, by path.
@@ -37,23 +37,23 @@ Counts = dict[str, int]
 
 
 def main() -> int:
-    """Count, compare, tell; 1 where something grew."""
-    parser = argparse.ArgumentParser(description="Compare instruction counts with bench/instructions.json.")
-    parser.add_argument("--update", action="store_true", help="write them there instead")
+    """Count, compare and report; return 1 if a path grew."""
+    parser = argparse.ArgumentParser(description="Compare instruction counts with their baseline.")
+    parser.add_argument("--update", action="store_true", help="write the baseline instead")
     update = parser.parse_args().update
     if shutil.which("valgrind") is None:
-        print("instruction counts: valgrind is not on this machine, nothing was counted")
+        print("instruction counts: valgrind is not installed, nothing was counted")
         return 0
     counts = count()
     key = build_key()
     write(LAST, key, counts)
     if update:
         write(BASELINE, key, counts)
-        print(f"{len(counts)} counts written to {BASELINE.relative_to(ROOT)}")
+        print(f"instruction counts: wrote {len(counts)} to {BASELINE.relative_to(ROOT)}")
         return 0
     baseline = read(BASELINE).get(key)
     if baseline is None:
-        print(f"instruction counts: no baseline for this build of Python ({key}); these were counted:")
+        print(f"instruction counts: no baseline for this build of Python ({key}); the counts are:")
         print("\n".join(f"  {path}: {count}" for path, count in counts.items()))
         return 0
     grown = compare(baseline, counts)
@@ -62,19 +62,19 @@ def main() -> int:
 
 
 def compare(baseline: Counts, counts: Counts) -> list[str]:
-    """Say what is wrong with each path that grew, appeared or went."""
-    told = []
+    """Return a line for each path that grew, or that only the baseline or only the workload has."""
+    problems = []
     for path in sorted(baseline.keys() | counts.keys()):
         before, now = baseline.get(path), counts.get(path)
         if before is None or now is None:
-            told.append(f"{path}: {before} in the file, {now} counted; `make update-instructions` brings it up to date")
+            problems.append(f"{path}: {before} in the baseline, {now} counted; run `make update-instructions`")
         elif now * 100 > before * (100 + ALLOWED):
-            told.append(f"{path}: {now} instructions, {before} in the file: {100 * now / before - 100:+.1f} %")
-    return told
+            problems.append(f"{path}: {now} instructions, {before} in the baseline: {100 * now / before - 100:+.1f} %")
+    return problems
 
 
 def count() -> Counts:
-    """Count all paths, with the C module (where it is built) and without it."""
+    """Count all paths without the C module, and with it if it is built."""
     counts = {f"{path}, pure": n for path, n in run_workload({"PEA2PEA_PURE": "1"}).items()}
     if find_spec("pea2pea._speedups") is not None:
         counts |= {f"{path}, C": n for path, n in run_workload({}).items()}
@@ -82,7 +82,7 @@ def count() -> Counts:
 
 
 def run_workload(env: dict[str, str]) -> Counts:
-    """Run the workload under callgrind, and return what each path takes per unit."""
+    """Run the workload under callgrind; return the instructions of each path per unit."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "counts"
         done = subprocess.run(
@@ -90,7 +90,7 @@ def run_workload(env: dict[str, str]) -> Counts:
                 "valgrind", "--tool=callgrind", "--dump-before=getppid", f"--callgrind-out-file={out}", "--quiet",
                 sys.executable, str(WORKLOAD),
             ],
-            # Nothing else of the environment: what lies in memory, and with it the counts, depends on its size.
+            # No other variables: the size of the environment changes the layout of memory, and so the counts.
             env={"PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT / "src"), "PATH": os.defpath, **env},
             stdout=subprocess.PIPE,
             text=True,
@@ -102,13 +102,13 @@ def run_workload(env: dict[str, str]) -> Counts:
 
 
 def total(dump: Path) -> int:
-    """What was counted up to one mark."""
+    """Return the instructions counted in one dump."""
     found = re.search(r"^totals: (\d+)$", dump.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
     return int(found.group(1)) if found else 0
 
 
 def per_unit(lines: list[str], totals: list[int]) -> Counts:
-    """Of each path there are four marks: around the short run, and around the long one. What both share cancels out."""
+    """Return the instructions per unit, from four marks per path. The overhead of its two runs cancels."""
     counts = {}
     for index, line in enumerate(lines):
         path, units = line.rsplit(" ", 1)
@@ -118,14 +118,14 @@ def per_unit(lines: list[str], totals: list[int]) -> Counts:
 
 
 def build_key() -> str:
-    """Names this build of Python: another compiler or other options count otherwise."""
+    """Return a name for this build of Python: other compilers and options give other counts."""
     build = (sys.version, sysconfig.get_config_var("CONFIG_ARGS"), sysconfig.get_config_var("OPT"), platform.libc_ver())
     digest = hashlib.sha256(repr(build).encode()).hexdigest()[:12]
     return f"{platform.python_implementation()} {platform.python_version()} {platform.machine()} {digest}"
 
 
 def read(path: Path) -> dict[str, Counts]:
-    """The counts of each build that are in the file."""
+    """Return the counts in the file, by build."""
     if not path.exists():
         return {}
     content: dict[str, Counts] = json.loads(path.read_text(encoding="utf-8"))
@@ -133,7 +133,7 @@ def read(path: Path) -> dict[str, Counts]:
 
 
 def write(path: Path, key: str, counts: Counts) -> None:
-    """Put the counts of this build into the file, and leave the others in it alone."""
+    """Write the counts of this build to the file; keep those of other builds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {**read(path), key: dict(sorted(counts.items()))}
     path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")

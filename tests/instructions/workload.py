@@ -1,7 +1,7 @@
-"""The hot paths, each run twice, one twice as long, with a mark around each run. Run by ``check.py`` under callgrind.
+"""The hot paths. Each is run twice, the second time twice as long. ``check.py`` runs this under callgrind.
 
-A mark is a call of ``getppid``, which nothing else makes: there callgrind writes down what it counted
-since the last one. Nothing here reads a clock, opens a socket or depends on the order of a hash.
+Each run has a mark before and after it: a call of ``getppid``, which nothing else makes, and at which callgrind writes
+the instructions since the last mark. Nothing here reads a clock, opens a socket or depends on hash order.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import gc
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 from pea2pea import (
-    Config,
     Decoder,
     Delimited,
     Encoder,
@@ -23,11 +22,12 @@ from pea2pea import (
     Node,
     Peer,
     Reading,
+    Settings,
     VarintDelimited,
     Writing,
 )
 
-#: Of each path: how much of it is one unit, so that the shorter run is that many and the longer one twice that.
+#: Units of the short run of each path. The long run has twice as many.
 MESSAGES = 2000
 ROUND_TRIPS = 200
 CONNECTIONS = 20
@@ -37,25 +37,25 @@ SMALL, MIDDLE = bytes(16), bytes(4096)
 LENGTHS = LengthDelimited()
 CODECS: dict[str, Any] = {"lengths": LENGTHS, "varints": VarintDelimited(), "lines": Delimited()}
 
-#: Does so many units. What it does to get ready and to clean up is not counted.
+#: Does so many units of work. Setup and cleanup are not counted.
 Path = Callable[[int], Awaitable[None]]
 
 
 class Quiet(Node, Reading[bytes], Writing[bytes]):
-    """Counts what it gets, and tells when it has ``wanted``."""
+    """Counts received messages, and sets ``over`` when there are ``wanted``."""
 
-    read_queue_depth: ClassVar[int] = 100_000
-    write_queue_depth: ClassVar[int] = 100_000
+    read_queue_depth = 100_000
+    write_queue_depth = 100_000
     echoes = False
 
     def __init__(self, network: MemoryNetwork, *, listen: bool = False) -> None:
-        config = Config(
+        config = Settings(
             listen="127.0.0.1:0" if listen else None,
             max_connections=1000,
             max_connecting=1000,
             max_connections_per_ip=1000,
         )
-        super().__init__(config, network=network)
+        super().__init__(**config, network=network)
         self.count = 0
         self.wanted = 0
         self.over = asyncio.Event()
@@ -74,20 +74,20 @@ class Quiet(Node, Reading[bytes], Writing[bytes]):
             self.over.set()
 
     async def get(self, wanted: int) -> None:
-        """Wait until ``wanted`` more have come."""
+        """Wait until ``wanted`` more messages have been received."""
         self.over.clear()
         self.wanted = self.count + wanted
         await self.over.wait()
 
 
 class Echo(Quiet):
-    """Answers each message with itself."""
+    """Sends each message back."""
 
     echoes = True
 
 
 class Pinger(Quiet):
-    """Sends as long as something is wanted."""
+    """Sends a message for each received one, until there are ``wanted``."""
 
     async def process_message(self, peer: Peer, message: bytes) -> None:
         self.count += 1
@@ -98,12 +98,12 @@ class Pinger(Quiet):
 
 
 def mark() -> None:
-    """Let callgrind write down what was counted since the last mark."""
+    """Let callgrind write the instructions since the last mark."""
     os.getppid()
 
 
 async def measure(name: str, units: int, path: Path, after: Path | None = None) -> None:
-    """Run ``path`` short, then long, between marks; first once unmarked, so that nothing is done for the first time."""
+    """Run ``path`` short and long, between marks; before that once unmarked, so that caches are filled."""
     print(name, units, flush=True)
     await path(units)
     if after is not None:
@@ -126,7 +126,7 @@ async def connected(server: type[Quiet], client: type[Quiet]) -> AsyncIterator[t
 
 
 async def codecs() -> None:
-    """Batches of a hundred, apart and together."""
+    """Encoding and decoding of batches of a hundred."""
     for name, codec in CODECS.items():
         for size, message in (("16", SMALL), ("4096", MIDDLE)):
             plain = message.replace(b"\n", b" ")
@@ -146,7 +146,7 @@ async def codecs() -> None:
 
 
 async def sending() -> None:
-    """What a call of send costs its caller, and then what it takes until the message is processed."""
+    """The cost of sending for the caller, and the cost until the message is processed."""
     async with connected(Quiet, Quiet) as (server, client, peer):
 
         async def send_nowait(count: int) -> None:
@@ -171,7 +171,7 @@ async def sending() -> None:
 
 
 class Writer(asyncio.Protocol):
-    """A side of a connection that is no node."""
+    """A side of a connection without a node."""
 
     transport: asyncio.Transport
 
@@ -181,7 +181,7 @@ class Writer(asyncio.Protocol):
 
 
 async def delivering() -> None:
-    """From bytes in the network to process_message."""
+    """From received bytes to process_message."""
     network = MemoryNetwork(capacity=1 << 24)
     async with Quiet(network, listen=True) as server:
         assert server.listening_addr is not None
@@ -197,7 +197,7 @@ async def delivering() -> None:
 
             await measure(f"deliver to process_message, {size} bytes", MESSAGES, deliver)
         writer.transport.close()
-        while server.num_connected:  # noqa: ASYNC110 - turns of the loop are what there is to wait for
+        while server.num_connected:  # noqa: ASYNC110 - iterations of the loop are all there is to wait for
             await asyncio.sleep(0)
 
 
@@ -250,7 +250,7 @@ async def broadcasting() -> None:
 
 
 async def main() -> None:
-    """All of them, in this order: the marks have no names."""
+    """Run all paths, in this order: the marks have no names."""
     gc.disable()
     parts: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (
         codecs, sending, delivering, round_trips, connecting, broadcasting,

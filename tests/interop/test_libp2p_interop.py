@@ -1,6 +1,6 @@
-"""js-libp2p and py-libp2p, both directions: ping, identify, an unknown protocol, 64 MiB each way, streams at once.
+"""js-libp2p and py-libp2p in both directions: ping, identify, an unknown protocol, 64 MiB each way, parallel streams.
 
-What was found out about these peers, nine facts, each has its test; :data:`FACTS` says where.
+:data:`FACTS` lists nine facts about these implementations, and the tests of each.
 """
 
 from __future__ import annotations
@@ -19,52 +19,52 @@ from pea2pea import HandshakeError, Peer
 from pea2pea.libp2p import ChannelError, Connection, Identity, PeerId, PeerIdentityError, UnsupportedProtocolError
 from pea2pea.libp2p import noise as noise_module
 from pea2pea.libp2p import tls as tls_module
+from pea2pea.libp2p.certificates import make_certificate
 from pea2pea.libp2p.channel import negotiate
 from pea2pea.libp2p.frames import DATA, FIN, PING, RST, SYN, WINDOW_UPDATE, Frame
 from pea2pea.libp2p.multistream import HEADER, Proposal, encode_message
-from pea2pea.libp2p.tls import make_certificate
 from pea2pea.libp2p.yamux import Event
 from support.libp2p import ANN, ECHO, KINDS, MIB, WitnessHost, echoed
-from support.libp2p_peers import Event as Said
+from support.libp2p_peers import Event as PeerEvent
 from support.libp2p_peers import dialler, events, js_command, listener, py_command
 from support.node import CALLER, OPEN
 
-# On a real clock; an installation, where there is one, takes minutes.
+# These run on a real clock. The first run installs the peers, which takes minutes.
 pytestmark = [pytest.mark.interop, pytest.mark.loop("tcp"), pytest.mark.timeout(900)]
 
 FACTS = {
-    1: ["libp2p/test_libp2p_facts.py::test_bytes_behind_the_last_handshake_message_are_the_first_of_the_connection"],
+    1: ["libp2p/test_libp2p_facts.py::test_bytes_after_the_last_handshake_message_are_the_first_of_the_connection"],
     2: [
         "interop/test_libp2p_interop.py::test_js_sends_frames_larger_than_a_noise_message",
-        "libp2p/test_libp2p_facts.py::test_frames_and_noise_messages_end_where_they_like",
+        "libp2p/test_libp2p_facts.py::test_frame_boundaries_are_independent_of_noise_messages",
     ],
     3: [
         "interop/test_libp2p_interop.py::test_how_streams_are_opened_and_ended",
-        "libp2p/test_libp2p_yamux.py::test_both_ways_to_open_are_understood",
-        "libp2p/test_libp2p_yamux.py::test_ack_and_fin_come_with_either_kind",
+        "libp2p/test_libp2p_yamux.py::test_a_stream_is_opened_by_either_kind_of_frame",
+        "libp2p/test_libp2p_yamux.py::test_ack_and_fin_are_received_in_either_kind_of_frame",
     ],
     4: [
-        "interop/test_libp2p_interop.py::test_a_refused_identify_keeps_the_connection",
-        "libp2p/test_libp2p_yamux.py::test_a_ping_is_answered_and_ours_comes_back",
+        "interop/test_libp2p_interop.py::test_refusing_identify_keeps_the_connection",
+        "libp2p/test_libp2p_yamux.py::test_pings_are_answered_in_both_directions",
     ],
     5: [
-        "interop/test_libp2p_interop.py::test_who_waits_for_our_header",
+        "interop/test_libp2p_interop.py::test_py_waits_for_our_header_and_js_does_not",
         "libp2p/test_libp2p_multistream.py::test_a_header_alone_is_answered_at_once",
     ],
     6: [
-        "interop/test_libp2p_interop.py::test_js_announces_its_muxers_in_the_noise_payload",
+        "interop/test_libp2p_interop.py::test_js_sends_its_muxers_in_the_noise_payload",
         "libp2p/test_libp2p_hostile.py::test_extensions_of_a_payload_are_ignored",
     ],
     7: [
-        "interop/test_libp2p_interop.py::test_a_refused_client_learns_it_from_its_first_read",
-        "libp2p/test_libp2p_hostile.py::test_a_tls_peer_that_lies_is_told_so",
+        "interop/test_libp2p_interop.py::test_the_first_read_of_a_refused_client_fails",
+        "libp2p/test_libp2p_hostile.py::test_a_tls_peer_with_a_false_certificate_receives_an_alert",
     ],
-    8: ["interop/test_libp2p_interop.py::test_js_refuses_the_tls_certificate_of_py_and_we_do_not"],
-    9: ["interop/test_libp2p_interop.py::test_every_peer_asks_for_port_0"],
+    8: ["interop/test_libp2p_interop.py::test_js_refuses_the_tls_certificate_of_py_and_we_accept_it"],
+    9: ["interop/test_libp2p_interop.py::test_every_peer_listens_on_port_0"],
 }
 
 
-# The peers. A command with the arguments that say how it secures connections.
+# The peers: commands, with the arguments that select the secure channel
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +78,7 @@ def py() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def listeners(js: list[str], py: list[str]) -> Iterator[dict[str, Said]]:
+def listeners(js: list[str], py: list[str]) -> Iterator[dict[str, PeerEvent]]:
     starts = {"js-noise": [*js, "listen", "noise"], "js-tls": [*js, "listen", "tls"], "py-noise": [*py, "listen"]}
     with ExitStack() as stack:
         yield {name: stack.enter_context(listener(command)) for name, command in starts.items()}
@@ -95,7 +95,7 @@ def command(which: str, js: list[str], py: list[str]) -> list[str]:
 
 
 @pytest.fixture
-def ready(which: str, listeners: dict[str, Said]) -> Said:
+def ready(which: str, listeners: dict[str, PeerEvent]) -> PeerEvent:
     return listeners[which]
 
 
@@ -105,7 +105,7 @@ def kind(which: str) -> type[WitnessHost]:
 
 
 def recording(kind: type[WitnessHost]) -> type[WitnessHost]:
-    """A host that writes down what frames came."""
+    """A host that records the frames it receives."""
 
     class Recording(kind):  # type: ignore[misc, valid-type]
         def __init__(self, *args: object) -> None:
@@ -128,10 +128,10 @@ def recording(kind: type[WitnessHost]) -> type[WitnessHost]:
     return Recording
 
 
-# Both directions
+# Connections in both directions
 
 
-async def test_we_dial(kind: type[WitnessHost], ready: Said) -> None:
+async def test_we_dial(kind: type[WitnessHost], ready: PeerEvent) -> None:
     async with kind(CALLER) as host:
         peer = await host.dial(ready["address"])
         assert str(host.remote_id(peer)) == ready["peer"]
@@ -151,12 +151,12 @@ async def test_we_dial(kind: type[WitnessHost], ready: Said) -> None:
 async def test_we_are_dialled(kind: type[WitnessHost], which: str, command: list[str]) -> None:
     async with kind(OPEN) as host:
         async with dialler(command, str(host.multiaddrs[0])) as process:
-            said = await events(process)
+            reported = await events(process)
         (reason,) = await host.left.count(1)
-    by_name = {event["event"]: event for event in said}
+    by_name = {event["event"]: event for event in reported}
     assert by_name["connected"]["peer"] == str(host.peer_id)
     assert by_name["connected"]["encryption"] == kind.security[0]
-    assert sum(event["event"] == "ping" for event in said) == 3
+    assert sum(event["event"] == "ping" for event in reported) == 3
     assert by_name["unknown"]["error"] is not None
     assert by_name["big"] == {"event": "big", "ok": True}
     assert by_name["several"] == {"event": "several", "ok": True, "count": 8}
@@ -165,7 +165,7 @@ async def test_we_are_dialled(kind: type[WitnessHost], which: str, command: list
     assert reason.exception is None or isinstance(reason.exception, ConnectionError)
 
 
-async def test_who_is_not_expected_is_refused(kind: type[WitnessHost], ready: Said) -> None:
+async def test_a_peer_with_another_id_than_expected_is_refused(kind: type[WitnessHost], ready: PeerEvent) -> None:
     async with kind(CALLER) as host:
         address = ready["address"].rpartition("/")[0]
         with pytest.raises(HandshakeError) as caught:
@@ -191,7 +191,7 @@ process.stdout.write(peerIdFromPrivateKey(key).toString())
 """
 
 
-def test_a_file_with_a_key_is_read_by_js_and_theirs_is_read_here(js: list[str], tmp_path: Path) -> None:
+def test_js_reads_our_key_files_and_we_read_those_of_js(js: list[str], tmp_path: Path) -> None:
     node, place = js[0], Path(js[1]).parent
 
     def run_js(program: str, path: Path) -> str:
@@ -215,7 +215,7 @@ def test_every_fact_has_its_tests() -> None:
             assert f"def {name}(" in (here / path).read_text(encoding="utf-8"), name
 
 
-async def test_js_sends_frames_larger_than_a_noise_message(listeners: dict[str, Said]) -> None:
+async def test_js_sends_frames_larger_than_a_noise_message(listeners: dict[str, PeerEvent]) -> None:
     """Fact 2."""
     async with recording(KINDS["noise"])(CALLER) as host:
         peer = await host.dial(listeners["js-noise"]["address"])
@@ -224,19 +224,19 @@ async def test_js_sends_frames_larger_than_a_noise_message(listeners: dict[str, 
         assert max(frame.length for frame in frames if frame.kind == DATA) > 65535
 
 
-async def test_how_streams_are_opened_and_ended(kind: type[WitnessHost], ready: Said) -> None:
+async def test_how_streams_are_opened_and_ended(kind: type[WitnessHost], ready: PeerEvent) -> None:
     """Fact 3."""
     async with recording(kind)(CALLER) as host:
         peer = await host.dial(ready["address"])
-        # Data|SYN from us: as if it had been opened by its first data.
+        # Open a stream with Data|SYN, instead of the WindowUpdate|SYN that open() has queued.
         connection = host.connection(peer)
         state = connection.yamux.open()
-        connection.yamux._control.clear()
-        stream = connection._made(state)
+        connection.yamux.take(0)
+        stream = connection.add_stream(state)
         hello = encode_message(HEADER) + encode_message(ECHO)
         await host.send(peer, Frame(DATA, SYN, state.id, len(hello), hello))
         proposal = Proposal([ECHO])
-        proposal.take()  # said already
+        proposal.take()  # sent above
         await negotiate(proposal, stream, stream)
         stream.write(b"and back")
         stream.close_write()
@@ -249,8 +249,8 @@ async def test_how_streams_are_opened_and_ended(kind: type[WitnessHost], ready: 
         assert ended and all((frame.kind, frame.length) == (WINDOW_UPDATE, 0) for frame in ended)
 
 
-async def test_a_refused_identify_keeps_the_connection(
-    kind: type[WitnessHost], which: str, ready: Said
+async def test_refusing_identify_keeps_the_connection(
+    kind: type[WitnessHost], which: str, ready: PeerEvent
 ) -> None:
     """Fact 4."""
     async with recording(kind)(CALLER) as host:
@@ -267,8 +267,8 @@ async def test_a_refused_identify_keeps_the_connection(
 
 
 @pytest.mark.parametrize(("peer", "waits"), [("js", False), ("py", True)])
-async def test_who_waits_for_our_header(js: list[str], py: list[str], peer: str, waits: bool) -> None:
-    """Fact 5: js sends its header and the first proposal together, py its header alone."""
+async def test_py_waits_for_our_header_and_js_does_not(js: list[str], py: list[str], peer: str, waits: bool) -> None:
+    """Fact 5: js sends its header and the first proposal together, py its header only."""
     came: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.get_running_loop().create_future()
     server = await asyncio.start_server(lambda *ends: came.set_result(ends), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -285,8 +285,8 @@ async def test_who_waits_for_our_header(js: list[str], py: list[str], peer: str,
         await writer.wait_closed()
 
 
-async def test_js_announces_its_muxers_in_the_noise_payload(
-    monkeypatch: pytest.MonkeyPatch, listeners: dict[str, Said]
+async def test_js_sends_its_muxers_in_the_noise_payload(
+    monkeypatch: pytest.MonkeyPatch, listeners: dict[str, PeerEvent]
 ) -> None:
     """Fact 6."""
     seen: list[bytes] = []
@@ -304,8 +304,8 @@ async def test_js_announces_its_muxers_in_the_noise_payload(
     assert [b"/yamux/1.0.0" in payload for payload in seen] == [True, False]
 
 
-async def test_a_refused_client_learns_it_from_its_first_read(
-    monkeypatch: pytest.MonkeyPatch, listeners: dict[str, Said]
+async def test_the_first_read_of_a_refused_client_fails(
+    monkeypatch: pytest.MonkeyPatch, listeners: dict[str, PeerEvent]
 ) -> None:
     """Fact 7."""
     lie = make_certificate(ANN, b"of no use")
@@ -321,12 +321,12 @@ async def test_a_refused_client_learns_it_from_its_first_read(
     async with KINDS["tls"](CALLER) as host:
         with pytest.raises(HandshakeError) as caught:
             await host.dial(listeners["js-tls"]["address"])
-    assert secured, "the handshake itself was good, as far as we could see"
+    assert secured, "the client's side of the handshake succeeded"
     assert isinstance(caught.value.__cause__, ChannelError | ConnectionError)
 
 
-async def test_js_refuses_the_tls_certificate_of_py_and_we_do_not(js: list[str], py: list[str]) -> None:
-    """Fact 8, but for its reason: js says that the extension is missing. It is there, behind two others, and good."""
+async def test_js_refuses_the_tls_certificate_of_py_and_we_accept_it(js: list[str], py: list[str]) -> None:
+    """Fact 8. js reports that the libp2p extension is missing; it is there, after two others, and valid."""
     with listener(py, "listen-default") as ready:
         async with dialler([*js, "dial", "tls"], ready["address"]) as process:
             with pytest.raises(RuntimeError, match="libp2p public key extension"):
@@ -337,8 +337,8 @@ async def test_js_refuses_the_tls_certificate_of_py_and_we_do_not(js: list[str],
             assert await host.ping(peer) > 0 and await echoed(host, peer, 4 * MIB)
 
 
-def test_every_peer_asks_for_port_0(listeners: dict[str, Said]) -> None:
-    """Fact 9: a fixed port is somebody's sooner or later."""
+def test_every_peer_listens_on_port_0(listeners: dict[str, PeerEvent]) -> None:
+    """Fact 9: a fixed port would be in use on some machine."""
     for path in Path(__file__).parent.rglob("peer.*"):
         assert set(re.findall(r"/tcp/(\d+)", path.read_text(encoding="utf-8"))) == {"0"}
     ports = {ready["address"].split("/")[4] for ready in listeners.values()}

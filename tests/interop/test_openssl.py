@@ -14,22 +14,27 @@ import pytest
 
 from pea2pea import Addr, Delimited, Peer
 from pea2pea.errors import DialError
-from pea2pea.network import TcpNetwork
+from pea2pea.tcp import TcpNetwork
 from pea2pea.tls import (
+    CertificateRefusedError,
     ExpiredError,
     NoCertificateError,
     NotYetValidError,
     PeerAlertError,
     RefusedByPeerError,
     SelfSignedError,
+    TlsConfig,
     TlsCutError,
     TlsError,
+    TlsSession,
     UnknownAuthorityError,
     WrongNameError,
+    start_tls,
+    tls_session,
 )
 from pea2pea.tls.certificates import Identity
 from support.node import CALLER, OPEN, address, logged
-from support.tls import Networks, Secure, authority, expired, issued, not_yet_valid
+from support.tls import HOSTS, Networks, Secure, authority, expired, issued, not_yet_valid
 
 pytestmark = pytest.mark.interop
 
@@ -256,3 +261,65 @@ async def test_an_older_version_where_that_is_asked_for(openssl: OpenSsl, loop: 
         say(process, b"Q")  # which this one does with a goodbye
         ((_, reason),) = await node.left.count(1)
         assert reason.exception is None
+
+
+# Peers that are pinned, and TLS after STARTTLS
+
+
+@both_loops
+async def test_self_signed_peers_that_are_pinned(openssl: OpenSsl, loop: str) -> None:
+    ann, bob = Identity.make("ann", hosts=HOSTS), Identity.make("bob", hosts=HOSTS)
+    network = openssl.networks.pinned(bob, {ann.node_id})
+    async with Lines(OPEN, network) as node, openssl.client(address_of(node), ann, trusted=bob) as process:
+        (peer,) = await node.met.count(1)
+        assert peer.session.node_id == ann.node_id
+        say(process, b"from them")
+        assert (await node.got.count(1))[0][1] == b"from them"
+        await node.send(peer, b"from us")
+        await until(process, "^from us$")
+    async with openssl.server(ann, trusted=bob) as (process, addr), Lines(CALLER, network) as node:
+        peer = await node.connect(addr)
+        await node.send(peer, b"from us")
+        await until(process, "^from us$")
+
+
+@both_loops
+async def test_a_self_signed_client_that_is_not_pinned_is_told(openssl: OpenSsl, loop: str) -> None:
+    ann, bob = Identity.make("ann", hosts=HOSTS), Identity.make("bob", hosts=HOSTS)
+    refusals: list[CertificateRefusedError] = []
+    network = openssl.networks.pinned(bob, set(), lambda _, error: refusals.append(error))
+    async with Lines(OPEN, network) as node, openssl.client(address_of(node), ann, trusted=bob) as process:
+        await until(process, "alert unknown ca")
+        assert [one.node_id for one in refusals] == [ann.node_id]
+
+
+class Smtp(Lines):
+    """As much of a mail server as ``s_client -starttls smtp`` needs."""
+
+    def __init__(self, tls: TlsConfig) -> None:
+        super().__init__(OPEN, TcpNetwork())
+        self.tls = tls
+
+    async def handshake(self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> TlsSession:
+        writer.write(b"220 mail.test ESMTP\r\n")
+        assert (await reader.readline()).startswith(b"EHLO ")
+        writer.write(b"250-mail.test\r\n250 STARTTLS\r\n")
+        assert await reader.readline() == b"STARTTLS\r\n"
+        writer.write(b"220 go ahead\r\n")
+        _, writer = await start_tls(reader, writer, self.tls, server_side=True)
+        return tls_session(writer)
+
+
+@both_loops
+async def test_a_mail_client_starts_tls(openssl: OpenSsl, loop: str) -> None:
+    ann = issued(name="ann")
+    async with (
+        Smtp(openssl.networks(issued(name="bob")).config) as node,
+        openssl.client(address_of(node), ann, "-starttls", "smtp") as process,
+    ):
+        (peer,) = await node.met.count(1)
+        assert peer.session.node_id == ann.node_id
+        say(process, b"from them")
+        assert (await node.got.count(1))[0][1] == b"from them"
+        await node.send(peer, b"from us")
+        await until(process, "from us$")

@@ -1,4 +1,4 @@
-"""Files with a secret in them: for their owner alone, whole or not there, refused when they are neither."""
+"""Files with a secret: written atomically and for their owner only, and refused if others have access."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_what_is_written_is_read(path: Path, kind: type[str] | type[Path]) -> None:
+def test_written_content_is_read_back(path: Path, kind: type[str] | type[Path]) -> None:
     for content in (SECRET, b""):
         write_private(kind(path), content, replace=True)
         assert read_private(kind(path), 100, Refused) == content
     assert os.listdir(path.parent) == ["secret"]
 
 
-def test_a_file_that_is_too_large_is_read_just_far_enough_to_tell(path: Path) -> None:
+def test_a_file_that_is_too_large_is_read_one_byte_beyond_the_limit(path: Path) -> None:
     write_private(path, bytes(1000))
     assert [len(read(path, most)) for most in (100, 999, 1000, 5000)] == [101, 1000, 1000, 1000]
 
 
 @posix
 @pytest.mark.parametrize("umask", [0, 0o077, 0o022])
-def test_only_the_owner_can_use_it_whatever_the_umask(path: Path, umask: int) -> None:
+def test_only_the_owner_has_access_whatever_the_umask(path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         write_private(path, SECRET)
@@ -54,7 +54,7 @@ def test_only_the_owner_can_use_it_whatever_the_umask(path: Path, umask: int) ->
 
 
 @posix
-def test_nobody_else_could_ever_open_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_users_can_never_open_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even while it is written, under its other name."""
     modes = []
 
@@ -68,7 +68,7 @@ def test_nobody_else_could_ever_open_it(path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @posix
-def test_a_file_that_is_replaced_takes_no_mode_over_and_no_link_is_followed(path: Path) -> None:
+def test_replacing_keeps_neither_mode_nor_link(path: Path) -> None:
     other = path.with_name("other")
     other.write_bytes(b"precious")
     other.chmod(0o666)
@@ -80,7 +80,7 @@ def test_a_file_that_is_replaced_takes_no_mode_over_and_no_link_is_followed(path
     assert other.read_bytes() == b"precious"
 
 
-def test_nothing_is_overwritten_by_accident(path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(path: Path) -> None:
     write_private(path, b"first")
     with pytest.raises(FileExistsError):
         write_private(path, b"second")
@@ -91,7 +91,7 @@ def test_nothing_is_overwritten_by_accident(path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["fsync", "link", "replace"])
-def test_a_write_that_fails_leaves_what_was_there(path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+def test_a_failed_write_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def fail(*args: object) -> None:
         raise OSError("the disk is full")
 
@@ -104,7 +104,7 @@ def test_a_write_that_fails_leaves_what_was_there(path: Path, monkeypatch: pytes
     assert step == "link" or read(path) == b"before"
 
 
-def test_a_place_that_is_not_there(path: Path) -> None:
+def test_a_missing_directory_is_an_error(path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_private(path / "below", SECRET)
     for look in (read, lambda where: check_private(where, Refused)):
@@ -112,7 +112,7 @@ def test_a_place_that_is_not_there(path: Path) -> None:
             look(path)
 
 
-def test_who_reads_meanwhile_reads_the_one_or_the_other_and_never_a_part(path: Path) -> None:
+def test_a_concurrent_reader_sees_the_old_or_the_new_content(path: Path) -> None:
     write_private(path, b"0" * 5000)
     seen = set()
 
@@ -134,7 +134,7 @@ def test_who_reads_meanwhile_reads_the_one_or_the_other_and_never_a_part(path: P
 
 @posix
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601, 0o666])
-def test_a_file_that_others_can_use_is_refused(path: Path, mode: int) -> None:
+def test_a_file_that_other_users_can_access_is_refused(path: Path, mode: int) -> None:
     write_private(path, SECRET)
     check_private(path, Refused)
     path.chmod(mode)
@@ -153,7 +153,7 @@ def test_a_file_of_another_user_is_refused(path: Path, monkeypatch: pytest.Monke
 
 
 @posix
-def test_what_is_no_file_is_refused_and_not_waited_for(path: Path) -> None:
+def test_anything_but_a_regular_file_is_refused_without_waiting(path: Path) -> None:
     os.mkfifo(path, 0o600)
     for place in (path, path.parent, Path(os.devnull)):
         for look in (read, lambda where: check_private(where, Refused)):
@@ -161,7 +161,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(path: Path) -> None:
                 look(place)
 
 
-def test_without_owners_the_mode_tells_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mode_is_not_checked_on_platforms_without_owners(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyfile, "_HAS_OWNERS", False)
     write_private(path, SECRET)
     path.chmod(0o666)

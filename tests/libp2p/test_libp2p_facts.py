@@ -1,6 +1,6 @@
-"""What js-libp2p and py-libp2p taught, where it can be shown without them: pipelined handshakes, frames and messages.
+"""Facts about js-libp2p and py-libp2p that can be tested without them: pipelined handshakes, frames and messages.
 
-The numbers are those of the table in ``interop/test_libp2p_interop.py``.
+The facts are numbered as in ``FACTS`` of ``interop/test_libp2p_interop.py``.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from support.libp2p import ANN, BOB, NoiseHost
 from support.node import CALLER, OPEN
 
 
-class Held:
-    """A writer that keeps what is written from the second message on."""
+class HoldingWriter:
+    """A writer that writes the first message, and holds the following ones."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
-        self.kept: list[bytes] = []
+        self.held: list[bytes] = []
         self._first = True
 
     def write(self, data: bytes) -> None:
@@ -35,36 +35,36 @@ class Held:
             self._first = False
             self._writer.write(data)
         else:
-            self.kept.append(data)
+            self.held.append(data)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._writer, name)
 
 
-class Eager(NoiseHost):
-    """Sends its last Noise message, the choice of the muxer and its first frames in one packet."""
+class Pipelining(NoiseHost):
+    """Sends its last Noise message, the proposal of the muxer and its first frames in one packet."""
 
-    #: What one Noise message after the other carries, behind the negotiation.
+    #: The plaintext of each Noise message; the first follows the proposal, in the same Noise message.
     messages: tuple[bytes, ...] = ()
 
     async def handshake(
         self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> Connection:
         await negotiate(Proposal((NOISE,)), reader, writer)
-        held = Held(writer)
-        channel = await secure_with_noise(self.identity, reader, cast(asyncio.StreamWriter, held), initiator=True)
+        holding = HoldingWriter(writer)
+        channel = await secure_with_noise(self.identity, reader, cast(asyncio.StreamWriter, holding), initiator=True)
         negotiation = encode_message(HEADER) + encode_message(YAMUX)
         first, *others = self.messages
-        writer.write(b"".join([*held.kept, channel.seal(negotiation + first), *map(channel.seal, others)]))
+        writer.write(b"".join([*holding.held, channel.seal(negotiation + first), *map(channel.seal, others)]))
         proposal = Proposal((YAMUX,))
-        proposal.take()  # said already
+        proposal.take()  # sent above
         secure = SecureStream(channel, reader, writer)
         await negotiate(proposal, secure, secure)
         return Connection(peer, channel, self._serve, early=bytes(secure.rest))
 
 
-class Answers(Host):
-    """Writes down the pings of the connection that came."""
+class PingRecorder(Host):
+    """Records the pings that its connections receive."""
 
     security = (NOISE,)
 
@@ -90,26 +90,26 @@ def pings(*values: int) -> bytes:
 
 
 async def exchange(memory: MemoryNetwork, *messages: bytes) -> list[int]:
-    """What a host makes of these messages right behind the negotiation, of three pings in all."""
+    """Return the three pings that a host receives in these messages, which follow the negotiation at once."""
 
-    class Sends(Eager):
+    class Dialler(Pipelining):
         pass
 
-    Sends.messages = messages
-    async with Answers(OPEN, identity=ANN, network=memory) as called, Sends(CALLER, memory, BOB) as caller:
+    Dialler.messages = messages
+    async with PingRecorder(**OPEN, identity=ANN, network=memory) as called, Dialler(CALLER, memory, BOB) as caller:
         peer = await caller.dial(called.multiaddrs[0])
         assert await caller.ping(peer) >= 0
         return await called.pings.count(3)
 
 
-async def test_bytes_behind_the_last_handshake_message_are_the_first_of_the_connection(memory: MemoryNetwork) -> None:
+async def test_bytes_after_the_last_handshake_message_are_the_first_of_the_connection(memory: MemoryNetwork) -> None:
     """Fact 1."""
     assert await exchange(memory, b"", pings(1, 2, 3)) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("cut", [1, 11, 12, 13, 24, 30, 35])
-async def test_frames_and_noise_messages_end_where_they_like(memory: MemoryNetwork, cut: int) -> None:
-    """Facts 1 and 2: also the message that ends the negotiation may hold a frame, or a part of one."""
+async def test_frame_boundaries_are_independent_of_noise_messages(memory: MemoryNetwork, cut: int) -> None:
+    """Facts 1 and 2. The message that ends the negotiation may hold a frame too, or a part of one."""
     data = pings(1, 2, 3)
     assert await exchange(memory, data[:cut], data[cut:]) == [1, 2, 3]
     assert await exchange(memory, data[:cut], *(data[n : n + 1] for n in range(cut, len(data)))) == [1, 2, 3]

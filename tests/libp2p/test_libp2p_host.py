@@ -1,4 +1,4 @@
-"""Hosts with one another, on every network and both secure channels: streams, their ends, limits and time."""
+"""Hosts that talk to each other, on every network and over both secure channels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from pea2pea import Config, HandshakeError, MemoryNetwork, NotConnectedError, Origin, Peer
+from pea2pea import HandshakeError, MemoryNetwork, NotConnectedError, Origin, Peer, Settings
 from pea2pea.errors import SelfConnectError, UsageError
 from pea2pea.libp2p import (
     GoneAwayError,
@@ -24,8 +24,11 @@ from pea2pea.libp2p import (
     UnsupportedProtocolError,
     YamuxLimits,
 )
+from pea2pea.libp2p import host as host_module
+from pea2pea.libp2p.channel import Reader, Writer, negotiate
 from pea2pea.libp2p.frames import GO_AWAY, INITIAL_WINDOW, Frame
 from pea2pea.libp2p.identify import Identified
+from pea2pea.libp2p.multistream import Negotiation
 from pea2pea.network import Network
 from support import Recorder, turns
 from support.libp2p import ANN, BOB, ECHO, KINDS, MIB, Attacker, NoiseHost, TlsHost, WitnessHost, echoed, pair
@@ -37,7 +40,7 @@ def kind(request: pytest.FixtureRequest) -> type[WitnessHost]:
     return KINDS[request.param]
 
 
-# Both ways
+# In both directions
 
 
 async def test_ping_and_identify_both_ways(net: Network, kind: type[WitnessHost]) -> None:
@@ -56,14 +59,14 @@ async def test_ping_and_identify_both_ways(net: Network, kind: type[WitnessHost]
 
 @pytest.mark.parametrize("net_kind", ["tcp", "tcp-uvloop"])
 async def test_small_frames_are_sent_at_once(net: Network) -> None:
-    """Else a ping takes 40 ms where the other side delays its acknowledgements."""
+    """Nagle's algorithm would add up to 40 ms to a ping, if the other side delays its acknowledgements."""
     async with pair(net) as (_, __, there, here):
         for peer in (there, here):
-            sock = peer._link.transport.get_extra_info("socket")
+            sock = peer.get_extra_info("socket")
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-async def test_an_unknown_protocol_is_refused_and_the_connection_lives(net: Network, kind: type[WitnessHost]) -> None:
+async def test_an_unknown_protocol_is_refused_and_the_connection_stays(net: Network, kind: type[WitnessHost]) -> None:
     async with pair(net, kind) as (caller, called, there, here):
         for host, peer in ((caller, there), (called, here)):
             with pytest.raises(UnsupportedProtocolError):
@@ -77,7 +80,7 @@ async def test_an_unknown_protocol_is_refused_and_the_connection_lives(net: Netw
             await caller.open_stream(there, ECHO)
 
 
-async def test_several_streams_at_once_carry_what_they_should(net: Network, kind: type[WitnessHost]) -> None:
+async def test_several_streams_at_once_carry_their_own_data(net: Network, kind: type[WitnessHost]) -> None:
     async with pair(net, kind) as (caller, called, there, here):
         done = await asyncio.gather(
             *(echoed(caller, there, size) for size in (1, 70_000, MIB, 3 * MIB + 1)),
@@ -87,7 +90,7 @@ async def test_several_streams_at_once_carry_what_they_should(net: Network, kind
         assert await caller.ping(there) >= 0
 
 
-async def test_both_secure_channels_are_offered_and_the_first_is_taken(memory: MemoryNetwork) -> None:
+async def test_both_secure_channels_are_proposed_and_the_first_common_one_is_used(memory: MemoryNetwork) -> None:
     async with WitnessHost(CALLER, memory) as caller, TlsHost(OPEN, memory) as tls, NoiseHost(OPEN, memory) as noise:
         for called in (tls, noise):
             peer = await caller.dial(called.multiaddrs[0])
@@ -98,22 +101,22 @@ async def test_both_secure_channels_are_offered_and_the_first_is_taken(memory: M
         assert isinstance(caught.value.__cause__, UnsupportedProtocolError)
 
 
-# Who is there
+# Identities
 
 
-async def test_another_than_the_expected_peer_is_refused(net: Network, kind: type[WitnessHost]) -> None:
+async def test_a_peer_with_another_id_than_expected_is_refused(net: Network, kind: type[WitnessHost]) -> None:
     async with kind(CALLER, net, ANN) as caller, kind(OPEN, net, BOB) as called:
         wrong = called.multiaddrs[0].with_peer(Identity.generate().peer_id)
         with pytest.raises(HandshakeError) as caught:
             await caller.dial(wrong)
         assert isinstance(caught.value.__cause__, PeerIdentityError)
         assert not caller.peers
-        # Whoever it is, or the right one, will do.
+        # Without a peer id, or with the right one, it is accepted.
         plain = await caller.dial(str(called.multiaddrs[0]).partition("/p2p")[0])
         assert await caller.dial(called.multiaddrs[0]) is plain
 
 
-async def test_an_identity_that_is_not_the_proven_one_is_refused(memory: MemoryNetwork) -> None:
+async def test_identify_with_another_key_than_the_proven_one_is_refused(memory: MemoryNetwork) -> None:
     async with pair(memory) as (caller, called, there, _):
 
         async def lie(stream: Stream) -> None:
@@ -125,7 +128,7 @@ async def test_an_identity_that_is_not_the_proven_one_is_refused(memory: MemoryN
             await caller.identify(there)
 
 
-async def test_only_what_can_be_dialled_is_dialled(memory: MemoryNetwork) -> None:
+async def test_an_address_without_tcp_is_not_dialled(memory: MemoryNetwork) -> None:
     async with NoiseHost(CALLER, memory) as host:
         assert host.multiaddrs == []
         with pytest.raises(MalformedAddressError):
@@ -136,7 +139,7 @@ async def test_only_what_can_be_dialled_is_dialled(memory: MemoryNetwork) -> Non
 
 
 async def served(caller: WitnessHost, called: WitnessHost, there: Peer) -> tuple[Stream, Stream, asyncio.Event]:
-    """Both ends of a stream, and what its handler waits for."""
+    """Open a stream; return both ends, and the event that ends its handler."""
     met: Recorder[Stream] = Recorder()
     done = asyncio.Event()
 
@@ -150,7 +153,7 @@ async def served(caller: WitnessHost, called: WitnessHost, there: Peer) -> tuple
     return ours, theirs, done
 
 
-async def test_reading_as_from_any_stream(memory: MemoryNetwork) -> None:
+async def test_reading_and_writing_as_in_asyncio(memory: MemoryNetwork) -> None:
     async with pair(memory) as (caller, called, there, here):
         ours, theirs, done = await served(caller, called, there)
         assert (ours.id, ours.inbound, theirs.inbound) == (theirs.id, False, True)
@@ -180,7 +183,7 @@ async def test_reading_as_from_any_stream(memory: MemoryNetwork) -> None:
 
 
 @pytest.mark.parametrize("side", [0, 1])
-async def test_a_reset_is_felt_by_readers_and_writers(memory: MemoryNetwork, side: int) -> None:
+async def test_a_reset_fails_readers_and_writers(memory: MemoryNetwork, side: int) -> None:
     async with pair(memory) as (caller, called, there, _):
         ours, theirs, done = await served(caller, called, there)
         ends = (ours, theirs) if side else (theirs, ours)
@@ -200,7 +203,7 @@ async def test_a_reset_is_felt_by_readers_and_writers(memory: MemoryNetwork, sid
         assert await caller.ping(there) >= 0
 
 
-async def test_a_stream_that_is_left_by_an_error_is_reset(memory: MemoryNetwork) -> None:
+async def test_an_exception_in_the_context_resets_the_stream(memory: MemoryNetwork) -> None:
     async with pair(memory) as (caller, called, there, _):
         ours, theirs, done = await served(caller, called, there)
         with pytest.raises(ZeroDivisionError):
@@ -211,10 +214,10 @@ async def test_a_stream_that_is_left_by_an_error_is_reset(memory: MemoryNetwork)
         done.set()
 
 
-async def test_what_comes_after_closing_is_thrown_away_then_refused(memory: MemoryNetwork) -> None:
+async def test_data_after_closing_is_discarded_and_then_refused(memory: MemoryNetwork) -> None:
     async with pair(memory) as (caller, called, there, _):
         ours, theirs, _ = await served(caller, called, there)
-        ours.write(b"read by nobody")
+        ours.write(b"never read")
         await caller.ping(there)
         theirs.close()
         with pytest.raises(StreamClosedError):
@@ -228,43 +231,77 @@ async def test_what_comes_after_closing_is_thrown_away_then_refused(memory: Memo
 
 
 @pytest.mark.expects_errors
-async def test_a_handler_that_raises_resets_its_stream_alone(
-    memory: MemoryNetwork, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("mistake", [ZeroDivisionError, FileNotFoundError, TimeoutError])
+async def test_a_handler_that_raises_resets_only_its_stream_and_is_logged_as_an_error(
+    memory: MemoryNetwork, caplog: pytest.LogCaptureFixture, mistake: type[Exception]
 ) -> None:
-    async with pair(memory) as (caller, called, there, _):
+    async with pair(memory) as (caller, called, there, here):
 
         async def broken(stream: Stream) -> None:
-            raise ZeroDivisionError
+            raise mistake
 
         called.handle("/broken/1", broken)
         with pytest.raises(StreamResetError):
             await (await caller.open_stream(there, "/broken/1")).read(1)
         assert await caller.ping(there) >= 0
-    errors = [record.message for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(errors) == 1 and "the handler of /broken/1" in errors[0]
+    (record,) = (record for record in caplog.records if record.levelno == logging.ERROR)
+    assert record.name == "pea2pea.libp2p" and record.exc_info is not None
+    assert record.getMessage() == f"[{called.name}] {here.addr}: the handler of /broken/1 raised"
+    fields = vars(record)
+    assert (fields["node"], fields["peer"], fields["address"]) == (called.name, here.id, str(here.addr))
 
 
-async def test_who_says_nothing_on_a_stream_loses_it(memory: MemoryNetwork) -> None:
-    class Impatient(NoiseHost):
+async def test_a_handler_that_a_peer_makes_fail_is_not_logged_as_an_error(
+    memory: MemoryNetwork, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with pair(memory) as (caller, called, there, _):
+
+        async def reads_more(stream: Stream) -> None:
+            await stream.readexactly(10)
+
+        called.handle("/more/1", reads_more)
+        async with await caller.open_stream(there, "/more/1") as stream:
+            stream.write(b"less")
+        await caller.ping(there)
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+async def test_a_handler_that_is_removed_during_the_negotiation_resets_the_stream(
+    memory: MemoryNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pair(memory) as (caller, called, there, _):
+
+        async def negotiate_and_remove(negotiation: Negotiation, reader: Reader, writer: Writer) -> str:
+            protocol = await negotiate(negotiation, reader, writer)
+            called.unhandle(ECHO)
+            return protocol
+
+        monkeypatch.setattr(host_module, "negotiate", negotiate_and_remove)
+        with pytest.raises(StreamResetError):
+            await caller.open_stream(there, ECHO)
+
+
+async def test_a_stream_without_a_proposal_is_reset_after_a_timeout(memory: MemoryNetwork) -> None:
+    class ShortTimeout(NoiseHost):
         negotiation_timeout = 1.0
 
-    async with pair(memory, Impatient) as (caller, _, there, __):
+    async with pair(memory, ShortTimeout) as (caller, _, there, __):
         stream = caller.connection(there).open()
         with pytest.raises(StreamResetError):
             await stream.read(1)
 
 
-async def test_who_does_not_answer_a_proposal_is_given_up(memory: MemoryNetwork) -> None:
-    class Impatient(NoiseHost):
+async def test_a_proposal_without_an_answer_times_out(memory: MemoryNetwork) -> None:
+    class ShortTimeout(NoiseHost):
         negotiation_timeout = 1.0
 
-    async with pair(memory, Impatient, Attacker) as (caller, _, there, __):
+    async with pair(memory, ShortTimeout, Attacker) as (caller, _, there, __):
         with pytest.raises(TimeoutError):
             await caller.open_stream(there, ECHO)
         assert not caller.connection(there).streams
 
 
-async def test_a_slow_reader_holds_up_itself_alone_and_memory_is_bounded(net: Network) -> None:
+async def test_a_slow_reader_delays_only_its_own_stream_and_memory_is_bounded(net: Network) -> None:
     async with pair(net) as (caller, called, there, _):
         ours, theirs, done = await served(caller, called, there)
         part = bytes(MIB)
@@ -313,7 +350,7 @@ async def test_a_stream_needs_a_protocol_and_a_peer(memory: MemoryNetwork) -> No
 # The end of a connection
 
 
-async def test_the_end_of_a_connection_is_the_end_of_its_streams(net: Network, kind: type[WitnessHost]) -> None:
+async def test_the_end_of_a_connection_ends_its_streams(net: Network, kind: type[WitnessHost]) -> None:
     async with pair(net, kind) as (caller, called, there, here):
         ours, theirs, _ = await served(caller, called, there)
         reading = [asyncio.create_task(end.read(1)) for end in (ours, theirs)]
@@ -324,11 +361,11 @@ async def test_the_end_of_a_connection_is_the_end_of_its_streams(net: Network, k
                 await task
         (reason,) = await called.left.count(1)
         assert (reason.origin, reason.exception) == (Origin.READING, None)
-        # It said goodbye.
+        # GoAway was received, with the code for an orderly end.
         assert called.connection(here).yamux.went_away == 0
 
 
-async def test_what_was_written_before_a_disconnect_arrives(memory: MemoryNetwork) -> None:
+async def test_data_written_before_a_disconnect_arrives(memory: MemoryNetwork) -> None:
     async with pair(memory) as (caller, called, there, _):
         ours, theirs, _done = await served(caller, called, there)
         reading = asyncio.create_task(theirs.read())
@@ -338,7 +375,7 @@ async def test_what_was_written_before_a_disconnect_arrives(memory: MemoryNetwor
         assert len(await reading) == 100_000
 
 
-async def test_nothing_follows_frames_that_were_lost(memory: MemoryNetwork) -> None:
+async def test_no_data_is_sent_after_frames_were_lost(memory: MemoryNetwork) -> None:
     async with pair(memory) as (caller, called, there, _):
         ours, _theirs, done = await served(caller, called, there)
         connection = caller.connection(there)
@@ -347,7 +384,7 @@ async def test_nothing_follows_frames_that_were_lost(memory: MemoryNetwork) -> N
             await asyncio.Event().wait()
 
         ours.write(b"lost")
-        sending = asyncio.create_task(connection._send(connection.yamux.take(100), stuck, stuck))
+        sending = asyncio.create_task(connection.send_frames(connection.yamux.take(100), stuck, stuck))
         await turns()
         sending.cancel()
         await asyncio.wait({sending})
@@ -356,10 +393,10 @@ async def test_nothing_follows_frames_that_were_lost(memory: MemoryNetwork) -> N
         done.set()
 
 
-async def test_who_goes_away_takes_no_more_streams(memory: MemoryNetwork) -> None:
+async def test_after_go_away_no_stream_is_opened(memory: MemoryNetwork) -> None:
     async with pair(memory, NoiseHost, Attacker) as (caller, called, there, here):
         assert isinstance(called, Attacker)
-        await called.say(here, Frame(GO_AWAY, 0, 0, 0))
+        await called.send_frames(here, Frame(GO_AWAY, 0, 0, 0))
         await turns()
         with pytest.raises(GoneAwayError):
             await caller.open_stream(there, ECHO)
@@ -377,8 +414,8 @@ async def test_a_handler_may_disconnect_its_peer(memory: MemoryNetwork) -> None:
         assert called.left.items[0].origin is Origin.USER
 
 
-async def test_a_peer_that_falls_silent_is_pinged_then_given_up(memory: MemoryNetwork) -> None:
-    """On a virtual clock: between two hosts nothing happens for hours, since each answers the other."""
+async def test_a_silent_peer_is_pinged_and_then_disconnected(memory: MemoryNetwork) -> None:
+    """Hosts that answer each other stay connected; one that does not answer is disconnected (on a virtual clock)."""
 
     class Brief(NoiseHost):
         keepalive = (10.0, 5.0)
@@ -400,7 +437,7 @@ class Single(NoiseHost):
     one_per_peer = True
 
 
-async def test_hosts_that_dial_each_other_keep_one_connection(net: Network) -> None:
+async def test_simultaneous_dials_leave_one_connection(net: Network) -> None:
     async with Single(OPEN, net, ANN) as ann, Single(OPEN, net, BOB) as bob:
         await asyncio.gather(ann.dial(bob.multiaddrs[0]), bob.dial(ann.multiaddrs[0]))
         await asyncio.gather(ann.left.count(1), bob.left.count(1))
@@ -409,8 +446,8 @@ async def test_hosts_that_dial_each_other_keep_one_connection(net: Network) -> N
         assert peer is not None and await ann.ping(peer) >= 0
 
 
-async def test_a_host_does_not_talk_to_itself(memory: MemoryNetwork) -> None:
-    async with Single(OPEN, memory, ANN) as host, Single(Config(listen="127.0.0.1:0"), memory, ANN) as twin:
+async def test_a_host_disconnects_itself(memory: MemoryNetwork) -> None:
+    async with Single(OPEN, memory, ANN) as host, Single(Settings(listen="127.0.0.1:0"), memory, ANN) as twin:
         await host.connect(twin.multiaddrs[0].addr)
         (mine,), (twins,) = await host.left.count(1), await twin.left.count(1)
         assert any(isinstance(reason.exception, SelfConnectError) for reason in (mine, twins))

@@ -1,7 +1,6 @@
-"""Peer ids, keys and multiaddrs: as text, as bytes, and what is refused.
+"""Peer ids, keys, key files and multiaddrs.
 
-The keys and ids named "specification" are the examples of the peer-ids specification of libp2p; the ids of js and
-py peers were seen in interop runs.
+The keys and ids of the specification are the examples in libp2p's peer-ids specification.
 """
 
 from __future__ import annotations
@@ -60,13 +59,13 @@ peer_ids = st.one_of(
 
 
 @given(st.integers(0, 2**63 - 1), st.binary())
-def test_a_varint_comes_back(number: int, behind: bytes) -> None:
+def test_varint_round_trip(number: int, after: bytes) -> None:
     encoded = encode_varint(number)
-    assert decode_varint(encoded + behind) == (number, len(encoded))
+    assert decode_varint(encoded + after) == (number, len(encoded))
 
 
 @pytest.mark.parametrize("data", ["", "80", "8000", "ffffffffffffffffff01", "ff" * 20])
-def test_what_is_no_varint_is_refused(data: str) -> None:
+def test_a_malformed_varint_is_refused(data: str) -> None:
     with pytest.raises(DecodeError):
         decode_varint(bytes.fromhex(data))
 
@@ -82,7 +81,7 @@ def test_the_keys_of_the_specification() -> None:
     assert PublicKey(bytes.fromhex(ECDSA_PUBLIC)).kind == ECDSA
 
 
-def test_a_signature_is_checked_for_each_kind_of_key() -> None:
+def test_signatures_of_each_kind_of_key_are_verified() -> None:
     data = b"signed"
     rsa_key = rsa.generate_private_key(65537, 2048)
     curves = {ECDSA: ec.generate_private_key(ec.SECP256R1()), SECP256K1: ec.generate_private_key(ec.SECP256K1())}
@@ -117,7 +116,7 @@ def test_a_signature_is_checked_for_each_kind_of_key() -> None:
         schema.encode("PublicKey", type=4, data=bytes(32)),
     ],
 )
-def test_what_is_no_public_key_is_refused(encoded: bytes) -> None:
+def test_a_malformed_public_key_is_refused(encoded: bytes) -> None:
     with pytest.raises(MalformedKeyError):
         PublicKey(encoded)
 
@@ -129,7 +128,7 @@ def test_an_rsa_key_that_is_too_small_is_refused() -> None:
         PublicKey(schema.encode("PublicKey", type=RSA, data=data))
 
 
-def test_an_identity_is_kept_and_not_shown() -> None:
+def test_an_identity_round_trip_does_not_expose_the_key() -> None:
     identity = Identity.generate()
     private = identity.to_bytes()
     again = Identity.from_bytes(private)
@@ -137,12 +136,12 @@ def test_an_identity_is_kept_and_not_shown() -> None:
     assert again.public_key == identity.public_key and hash(again.public_key) == hash(identity.public_key)
     assert identity.public_key.verify(again.sign(b"x"), b"x")
     assert private.hex()[8:40] not in repr(identity) + repr(vars(type(identity)))
-    with pytest.raises(TypeError, match="not pickled"):
+    with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(identity)
 
 
 @pytest.mark.parametrize("private", [b"", b"\xff", bytes.fromhex(PUBLIC), bytes.fromhex(PRIVATE)[:-1] + b"\0"])
-def test_what_is_no_private_key_is_refused_without_showing_it(private: bytes) -> None:
+def test_a_malformed_private_key_is_refused_and_not_shown(private: bytes) -> None:
     with pytest.raises(MalformedKeyError) as caught:
         Identity.from_bytes(private)
     assert repr(private) not in str(caught.value)
@@ -151,7 +150,7 @@ def test_what_is_no_private_key_is_refused_without_showing_it(private: bytes) ->
 # Files
 
 
-def test_an_identity_is_saved_for_its_owner_alone_and_loaded(tmp_path: Path) -> None:
+def test_an_identity_is_saved_for_its_owner_only_and_loaded(tmp_path: Path) -> None:
     path = tmp_path / "host.key"
     identity = Identity.load_or_make(path)
     assert Identity.load_or_make(path).peer_id == Identity.load(path).peer_id == identity.peer_id
@@ -168,8 +167,8 @@ def test_an_identity_is_saved_for_its_owner_alone_and_loaded(tmp_path: Path) -> 
         Identity.load(tmp_path / "none")
 
 
-def test_the_file_is_what_others_keep_a_key_as(tmp_path: Path) -> None:
-    """The private key of the specification, in its protobuf form and nothing around it."""
+def test_the_file_has_the_format_of_other_implementations(tmp_path: Path) -> None:
+    """A file holds the protobuf form of the private key, and nothing else."""
     path = tmp_path / "host.key"
     Identity.from_bytes(bytes.fromhex(PRIVATE)).save(path)
     assert path.read_bytes().hex() == PRIVATE
@@ -179,18 +178,18 @@ def test_the_file_is_what_others_keep_a_key_as(tmp_path: Path) -> None:
     assert Identity.load(path).to_bytes().hex() == PRIVATE
 
 
-def test_who_makes_one_at_once_with_another_gets_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_that_create_a_file_at_once_get_one_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, first, second = tmp_path / "host.key", Identity.generate(), Identity.generate()
 
-    def be_overtaken() -> Identity:
+    def lose_the_race() -> Identity:
         first.save(path)
         return second
 
-    monkeypatch.setattr(Identity, "generate", be_overtaken)
+    monkeypatch.setattr(Identity, "generate", lose_the_race)
     assert Identity.load_or_make(path).peer_id == first.peer_id
 
 
-@pytest.mark.skipif(os.name != "posix", reason="files have no such modes here")
+@pytest.mark.skipif(os.name != "posix", reason="files have no POSIX modes")
 @pytest.mark.parametrize("mode", [0o640, 0o604])
 def test_a_file_that_others_can_use_is_refused(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "host.key"
@@ -204,8 +203,8 @@ def test_a_file_that_others_can_use_is_refused(tmp_path: Path, mode: int) -> Non
         Identity.load(tmp_path)
 
 
-def test_a_file_that_is_damaged_anywhere_is_refused_and_not_repeated(tmp_path: Path) -> None:
-    """Cut or altered at any byte; a key that would be another's says so too, since its public half is beside it."""
+def test_a_file_that_is_damaged_anywhere_is_refused_and_not_shown(tmp_path: Path) -> None:
+    """Truncated or altered at any byte. The public key beside it detects an altered private key."""
     path, good = tmp_path / "host.key", bytes.fromhex(PRIVATE)
     damaged = [good[:cut] for cut in range(len(good))] + [good + b"\n", good + bytes(MAX_FILE), good * 200]
     damaged += [good[:at] + bytes((good[at] ^ 0x41,)) + good[at + 1 :] for at in range(len(good))]
@@ -219,10 +218,10 @@ def test_a_file_that_is_damaged_anywhere_is_refused_and_not_repeated(tmp_path: P
 
 
 @pytest.mark.parametrize(("kind", "name"), [(RSA, "RSA"), (SECP256K1, "secp256k1"), (ECDSA, "ECDSA"), (9, "unknown")])
-def test_a_key_of_another_kind_is_named(tmp_path: Path, kind: int, name: str) -> None:
+def test_a_key_of_another_kind_is_refused_with_its_kind(tmp_path: Path, kind: int, name: str) -> None:
     path, encoded = tmp_path / "host.key", schema.encode("PrivateKey", type=kind, data=bytes(32))
     write_private(path, encoded)
-    with pytest.raises(KeyKindError, match=f"host.key: holds a private key of the kind {name}"):
+    with pytest.raises(KeyKindError, match=f"host.key: expected an Ed25519 private key, got one of the kind {name}"):
         Identity.load(path)
     with pytest.raises(KeyKindError, match=name) as caught:
         Identity.from_bytes(encoded)
@@ -249,21 +248,21 @@ def test_the_ids_of_the_specification() -> None:
 
 
 @given(peer_ids)
-def test_an_id_comes_back_from_both_texts(peer_id: PeerId) -> None:
+def test_peer_id_round_trip_in_both_text_forms(peer_id: PeerId) -> None:
     assert PeerId.parse(peer_id.cid) == peer_id
     assert PeerId.parse("z" + base58_encode(b"\x01\x72" + peer_id.multihash)) == peer_id
     if str(peer_id).startswith(("1", "Qm")):
         assert PeerId.parse(str(peer_id)) == peer_id
 
 
-def test_a_key_is_in_its_id_where_it_is_small() -> None:
+def test_a_small_key_is_part_of_its_id() -> None:
     key = PublicKey(bytes.fromhex(PUBLIC))
     assert key.peer_id.public_key == key
     assert PublicKey(bytes.fromhex(ECDSA_PUBLIC)).peer_id.multihash[:2] == b"\x12\x20"
 
 
 @given(st.binary())
-def test_base58_comes_back(data: bytes) -> None:
+def test_base58_round_trip(data: bytes) -> None:
     assert base58_decode(base58_encode(data)) == data
 
 
@@ -272,13 +271,13 @@ def test_base58_comes_back(data: bytes) -> None:
     ["", "x", "1", "12D3", "1" * 200, "Qm0", "QmOl", "b", "bafz", HASHED_CID.upper(), "B" + HASHED_CID[1:], "z1",
      HASHED_CID[:-1], "baeaaa", HASHED + "1", "b1"],
 )
-def test_what_is_no_id_is_refused(text: str) -> None:
+def test_malformed_text_is_not_a_peer_id(text: str) -> None:
     with pytest.raises(MalformedAddressError):
         PeerId.parse(text)
 
 
 @given(st.binary(max_size=50))
-def test_any_bytes_are_an_id_or_refused(data: bytes) -> None:
+def test_any_bytes_are_a_peer_id_or_refused(data: bytes) -> None:
     try:
         peer_id = PeerId(data)
     except MalformedAddressError:
@@ -300,7 +299,7 @@ def test_any_bytes_are_an_id_or_refused(data: bytes) -> None:
     ],
 )
 def test_a_multiaddr_as_text_and_bytes(text: str, data: str) -> None:
-    """The numbers are those of the multicodec table."""
+    """The protocol codes come from the multicodec table."""
     address = Multiaddr.parse(text)
     assert address.to_bytes().hex() == data
     assert Multiaddr.from_bytes(bytes.fromhex(data)) == address
@@ -319,7 +318,7 @@ parts = st.one_of(
 
 
 @given(st.lists(parts, min_size=1, max_size=6))
-def test_a_multiaddr_comes_back(of: list[tuple[str, str | None]]) -> None:
+def test_multiaddr_round_trip(of: list[tuple[str, str | None]]) -> None:
     address = Multiaddr(tuple(of))
     assert Multiaddr.parse(str(address)) == address
     assert Multiaddr.from_bytes(address.to_bytes()) == address
@@ -348,17 +347,17 @@ def test_any_text_is_a_multiaddr_or_refused(text: str) -> None:
     ["", "ip4/1.2.3.4", "/ip4", "/ip4/1.2.3", "/ip4/::1", "/ip6/1.2.3.4", "/ip6/fe80::1%eth0", "/tcp/65536", "/tcp/-1",
      "/tcp/x", "/what/1", "/dns/", "/p2p/1", "/certhash/x", "/", "/" + "x" * 2000],
 )
-def test_what_is_no_multiaddr_is_refused(text: str) -> None:
+def test_malformed_text_is_not_a_multiaddr(text: str) -> None:
     with pytest.raises(MalformedAddressError):
         Multiaddr.parse(text)
 
 
-def test_too_many_bytes_are_no_multiaddr() -> None:
+def test_too_many_bytes_are_not_a_multiaddr() -> None:
     with pytest.raises(MalformedAddressError):
         Multiaddr.from_bytes(b"\xa2\x02" * 600)
 
 
-def test_where_a_multiaddr_leads() -> None:
+def test_the_address_and_peer_id_of_a_multiaddr() -> None:
     address = Multiaddr.of(f"/ip4/127.0.0.1/tcp/4001/ipfs/{ID}/")
     assert address.addr == Addr("127.0.0.1", 4001)
     assert str(address.peer_id) == ID

@@ -1,4 +1,4 @@
-"""Yamux without a network: two sides and the bytes between them; what one side must refuse; what it may cost."""
+"""Yamux without a network: two sides and the bytes between them, violations of the protocol, and limits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from pea2pea.libp2p.frames import (
     FrameDecoder,
     FrameEncoder,
 )
-from pea2pea.libp2p.yamux import CHUNK, Event, Happening, Yamux, YamuxStream
+from pea2pea.libp2p.yamux import Event, EventKind, Yamux
+from pea2pea.libp2p.yamux_stream import CHUNK, YamuxStream
 
 ALL = sys.maxsize
 
@@ -41,7 +42,7 @@ def data(stream: int, payload: bytes, flags: int = 0) -> Frame:
     return Frame(DATA, flags, stream, len(payload), payload)
 
 
-def happenings(events: object) -> list[Happening]:
+def kinds(events: object) -> list[EventKind]:
     assert isinstance(events, list | tuple)
     return [event.kind for event in events]
 
@@ -59,8 +60,8 @@ frames = st.one_of(
 
 
 @given(st.lists(frames, max_size=8), st.data())
-def test_frames_come_back_however_they_are_cut(sent: list[Frame], draw: st.DataObject) -> None:
-    """Fact 2: where a secure channel's messages end means nothing."""
+def test_frames_are_the_same_however_the_bytes_are_cut(sent: list[Frame], draw: st.DataObject) -> None:
+    """Fact 2: frame boundaries are independent of the messages of the secure channel."""
     stream = encode(*sent)
     cuts = sorted(draw.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
     head = draw.draw(st.integers(0, min(11, len(stream))))
@@ -79,7 +80,7 @@ def test_frames_come_back_however_they_are_cut(sent: list[Frame], draw: st.DataO
     assert got == sent
 
 
-def test_a_header_is_what_the_specification_says() -> None:
+def test_a_header_has_the_format_of_the_specification() -> None:
     """Version 0, type, flags in two bytes, stream and length in four each, big-endian."""
     assert encode(data(3, b"hi", FIN)).hex() == "000000040000000300000002" + b"hi".hex()
     assert encode(Frame(PING, SYN, 0, 0xDEADBEEF)).hex() == "0002000100000000deadbeef"
@@ -88,7 +89,7 @@ def test_a_header_is_what_the_specification_says() -> None:
 
 
 @pytest.mark.parametrize("header", ["01" + "00" * 11, "0004" + "00" * 10, "00000010" + "00" * 8, "0000ffff" + "00" * 8])
-def test_what_is_no_frame_is_refused(header: str) -> None:
+def test_a_malformed_header_is_refused(header: str) -> None:
     good, bad = encode(Frame(PING, SYN, 0, 1)), bytes.fromhex(header)
     decoder = FrameDecoder()
     assert decoder.decode(memoryview(good + bad)) == ([Frame(PING, SYN, 0, 1)], 12)
@@ -96,7 +97,7 @@ def test_what_is_no_frame_is_refused(header: str) -> None:
         decoder.decode(memoryview(bad))
 
 
-def test_a_length_is_bounded_from_the_header() -> None:
+def test_a_length_is_checked_with_the_header() -> None:
     decoder = FrameDecoder()
     head = bytes.fromhex("000000000000000100040001")
     with pytest.raises(FrameTooLargeError):
@@ -108,7 +109,7 @@ def test_a_length_is_bounded_from_the_header() -> None:
     assert decoder.frame_size(memoryview(encode(Frame(PING, SYN, 0, 1 << 30)))) == 12
 
 
-def test_the_end_inside_a_frame_is_noticed() -> None:
+def test_the_end_of_the_stream_inside_a_frame_is_an_error() -> None:
     for decoder, rest in ((FrameDecoder(), b"\0"), (FrameDecoder(b"\0"), b"")):
         with pytest.raises(IncompleteFrameError):
             decoder.finish(memoryview(rest))
@@ -119,7 +120,7 @@ def test_the_end_inside_a_frame_is_noticed() -> None:
 
 
 class Side:
-    """One side, with what a program would keep of its streams."""
+    """One side, and the data that a program would keep for each stream."""
 
     def __init__(self, *, dialled: bool, limits: YamuxLimits | None = None) -> None:
         self.mux = Yamux(dialled=dialled, limits=limits)
@@ -134,17 +135,17 @@ class Side:
         self.received[stream.id], self.unread[stream.id] = bytearray(), 0
         return stream
 
-    def take_in(self, wire: bytes) -> None:
+    def receive(self, wire: bytes) -> None:
         self.decoder.max_payload = self.mux.largest_window
         got, used = self.decoder.decode(memoryview(wire))
         assert used == len(wire)
         for frame in got:
             for event in self.mux.receive(frame):
                 self.events.append(event)
-                if event.kind is Happening.OPENED:
+                if event.kind is EventKind.OPENED:
                     assert event.stream is not None
                     self.add(event.stream)
-                elif event.kind is Happening.DATA:
+                elif event.kind is EventKind.DATA:
                     assert event.stream is not None
                     self.received[event.stream.id] += event.data
                     self.unread[event.stream.id] += len(event.data)
@@ -156,10 +157,10 @@ class Side:
 
 
 def exchange(left: Side, right: Side, *, read: bool = True) -> None:
-    """Pass everything back and forth until nothing is left to say."""
+    """Pass frames back and forth until neither side has output."""
     while left.mux.has_output or right.mux.has_output:
         for source, target in ((left, right), (right, left)):
-            target.take_in(encode(*source.mux.take(ALL)))
+            target.receive(encode(*source.mux.take(ALL)))
             if read:
                 for number in target.streams:
                     target.read(number, ALL)
@@ -173,7 +174,7 @@ def test_a_stream_is_opened_acknowledged_used_and_forgotten() -> None:
     left, right = both()
     stream = left.add(left.mux.open())
     assert left.mux.take(ALL) == [Frame(WINDOW_UPDATE, SYN, 1, 0)]
-    right.take_in(encode(Frame(WINDOW_UPDATE, SYN, 1, 0)))
+    right.receive(encode(Frame(WINDOW_UPDATE, SYN, 1, 0)))
     assert not stream.acknowledged
     exchange(left, right)
     assert stream.acknowledged
@@ -191,8 +192,8 @@ def test_a_stream_is_opened_acknowledged_used_and_forgotten() -> None:
     assert "closed" in repr(stream)
 
 
-def test_the_end_has_a_frame_of_its_own() -> None:
-    """js-libp2p loses data that comes in one frame with FIN."""
+def test_fin_is_sent_in_a_frame_of_its_own() -> None:
+    """js-libp2p loses data that arrives in one frame with FIN."""
     left = Side(dialled=True)
     stream = left.mux.open()
     left.mux.write(stream, b"x")
@@ -201,43 +202,43 @@ def test_the_end_has_a_frame_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("opening", [(Frame(WINDOW_UPDATE, SYN, 1, 0), data(1, b"x")), (data(1, b"x", SYN),)])
-def test_both_ways_to_open_are_understood(opening: tuple[Frame, ...]) -> None:
+def test_a_stream_is_opened_by_either_kind_of_frame(opening: tuple[Frame, ...]) -> None:
     """Fact 3."""
     right = Side(dialled=False)
-    right.take_in(encode(*opening))
+    right.receive(encode(*opening))
     assert right.received == {1: b"x"}
     assert right.mux.take(ALL) == [Frame(WINDOW_UPDATE, ACK, 1, 0)]
 
 
 @pytest.mark.parametrize("kind", [DATA, WINDOW_UPDATE])
-def test_ack_and_fin_come_with_either_kind(kind: int) -> None:
+def test_ack_and_fin_are_received_in_either_kind_of_frame(kind: int) -> None:
     """Fact 3."""
     left = Side(dialled=True)
     stream = left.mux.open()
-    assert happenings(left.mux.receive(Frame(kind, ACK, 1, 0))) == []
+    assert kinds(left.mux.receive(Frame(kind, ACK, 1, 0))) == []
     assert stream.acknowledged
-    assert happenings(left.mux.receive(Frame(kind, FIN, 1, 0))) == [Happening.ENDED]
-    assert happenings(left.mux.receive(Frame(kind, FIN, 1, 0))) == []
-    assert happenings(left.mux.receive(Frame(kind, RST, 1, 0))) == [Happening.RESET]
+    assert kinds(left.mux.receive(Frame(kind, FIN, 1, 0))) == [EventKind.ENDED]
+    assert kinds(left.mux.receive(Frame(kind, FIN, 1, 0))) == []
+    assert kinds(left.mux.receive(Frame(kind, RST, 1, 0))) == [EventKind.RESET]
     assert stream.reset and not left.mux.streams
 
 
-def test_everything_in_one_frame() -> None:
+def test_one_frame_may_open_a_stream_carry_data_and_end_it() -> None:
     right = Side(dialled=False)
-    happened = happenings(right.mux.receive(data(1, b"x", SYN | FIN)))
-    assert happened == [Happening.OPENED, Happening.DATA, Happening.ENDED]
-    assert happenings(right.mux.receive(data(3, b"x", SYN | RST))) == []
+    found = kinds(right.mux.receive(data(1, b"x", SYN | FIN)))
+    assert found == [EventKind.OPENED, EventKind.DATA, EventKind.ENDED]
+    assert kinds(right.mux.receive(data(3, b"x", SYN | RST))) == []
     assert list(right.mux.streams) == [1]
 
 
-def test_a_ping_is_answered_and_ours_comes_back() -> None:
-    """Fact 4: both peers ping unasked, js with the value 0."""
+def test_pings_are_answered_in_both_directions() -> None:
+    """Fact 4: both implementations ping on their own, js with the value 0."""
     left, right = both()
     assert left.mux.receive(Frame(PING, SYN, 0, 0)) == ()
     assert left.mux.take(ALL) == [Frame(PING, ACK, 0, 0)]
     number = left.mux.ping()
     exchange(left, right)
-    assert [(event.kind, event.number) for event in left.events] == [(Happening.PONG, number)]
+    assert [(event.kind, event.number) for event in left.events] == [(EventKind.PONG, number)]
     assert "PONG" in repr(left.events[0])
 
 
@@ -250,7 +251,7 @@ def test_streams_take_turns() -> None:
     assert [frame.stream for frame in left.mux.take(ALL)] == [1, 3, 1, 3, 1]
 
 
-def test_small_writes_leave_together() -> None:
+def test_small_writes_are_sent_in_one_frame() -> None:
     left = Side(dialled=True)
     stream = left.mux.open()
     for part in (b"a", b"b", b"", b"c"):
@@ -261,7 +262,7 @@ def test_small_writes_leave_together() -> None:
 # Windows
 
 
-def test_no_more_is_sent_than_the_window_takes() -> None:
+def test_no_more_is_sent_than_the_window_allows() -> None:
     left, right = both()
     stream = left.add(left.mux.open())
     left.mux.write(stream, bytes(2 * INITIAL_WINDOW))
@@ -275,7 +276,7 @@ def test_no_more_is_sent_than_the_window_takes() -> None:
     assert len(right.received[1]) == 2 * INITIAL_WINDOW and right.streams[1].ended
 
 
-def test_windows_grow_as_the_reader_keeps_up_and_not_beyond() -> None:
+def test_windows_grow_while_the_reader_keeps_up_and_stay_within_the_limits() -> None:
     limits = YamuxLimits(max_window=4 * INITIAL_WINDOW, growth=5 * INITIAL_WINDOW)
     left, right = both(limits)
     for _ in range(3):
@@ -288,14 +289,14 @@ def test_windows_grow_as_the_reader_keeps_up_and_not_beyond() -> None:
     for stream in left.streams.values():
         left.mux.reset(stream)
     exchange(left, right)
-    # What was lent to the growth of streams is given back.
+    # The growth of the streams that ended is available again.
     stream = left.add(left.mux.open())
     left.mux.write(stream, bytes(40 * INITIAL_WINDOW))
     exchange(left, right)
     assert right.streams[stream.id].granted == 4 * INITIAL_WINDOW
 
 
-def test_a_reader_that_does_not_read_gets_no_larger_window() -> None:
+def test_the_window_of_an_unread_stream_does_not_grow() -> None:
     left, right = both()
     stream = left.add(left.mux.open())
     left.mux.write(stream, bytes(40 * INITIAL_WINDOW))
@@ -315,7 +316,7 @@ def test_a_window_overrun_is_an_error(overrun: tuple[Frame, ...]) -> None:
             right.receive(frame)
 
 
-def test_windows_granted_without_end_do_not_overflow() -> None:
+def test_the_send_window_does_not_overflow() -> None:
     left = Yamux(dialled=True)
     stream = left.open()
     for _ in range(3):
@@ -323,7 +324,7 @@ def test_windows_granted_without_end_do_not_overflow() -> None:
     assert stream.sendable == 2**32 - 1
 
 
-# What is refused
+# Violations
 
 
 @pytest.mark.parametrize(
@@ -331,7 +332,7 @@ def test_windows_granted_without_end_do_not_overflow() -> None:
     [
         (data(0, b"x"), MalformedFrameError),
         (Frame(WINDOW_UPDATE, SYN, 0, 0), MalformedFrameError),
-        (Frame(WINDOW_UPDATE, SYN, 2, 0), MalformedFrameError),  # our own numbers
+        (Frame(WINDOW_UPDATE, SYN, 2, 0), MalformedFrameError),  # only this side opens even numbers
         (Frame(WINDOW_UPDATE, SYN, 1, 0), MalformedFrameError),  # open already
         (data(3, b"x"), UnknownStreamError),
         (Frame(WINDOW_UPDATE, 0, 2, 1), UnknownStreamError),
@@ -342,31 +343,31 @@ def test_windows_granted_without_end_do_not_overflow() -> None:
         (Frame(GO_AWAY, 0, 1, 0), MalformedFrameError),
     ],
 )
-def test_what_breaks_the_protocol_is_an_error(frame: Frame, error: type[Exception]) -> None:
+def test_a_violation_is_an_error(frame: Frame, error: type[Exception]) -> None:
     right = Yamux(dialled=False)
     right.receive(Frame(WINDOW_UPDATE, SYN, 1, 0))
     with pytest.raises(error):
         list(right.receive(frame))
 
 
-def test_data_behind_the_end_is_an_error() -> None:
+def test_data_after_the_end_is_an_error() -> None:
     right = Yamux(dialled=False)
     right.receive(Frame(WINDOW_UPDATE, SYN | FIN, 1, 0))
-    with pytest.raises(MalformedFrameError, match="behind the end"):
+    with pytest.raises(MalformedFrameError, match="after the end"):
         right.receive(data(1, b"x"))
 
 
-def test_frames_for_a_stream_that_is_over_are_let_pass() -> None:
-    """The other side may not know it yet."""
+def test_frames_for_a_stream_that_has_ended_are_ignored() -> None:
+    """The other side may not know yet that it has ended."""
     left, right = both()
     stream = left.add(left.mux.open())
     exchange(left, right)
     left.mux.reset(stream)
     left.mux.reset(stream)
     for frame in (data(1, b"x"), Frame(WINDOW_UPDATE, 0, 1, 9), Frame(WINDOW_UPDATE, FIN, 1, 0)):
-        assert happenings(left.mux.receive(frame)) == []
+        assert kinds(left.mux.receive(frame)) == []
     exchange(left, right)
-    assert happenings(right.mux.receive(data(1, b"x"))) == []
+    assert kinds(right.mux.receive(data(1, b"x"))) == []
     with pytest.raises(StreamClosedError):
         left.mux.write(stream, b"x")
     left.mux.finish(stream)
@@ -374,15 +375,15 @@ def test_frames_for_a_stream_that_is_over_are_let_pass() -> None:
     assert not left.mux.has_output
 
 
-def test_numbers_may_come_out_of_order() -> None:
-    """go-libp2p numbers streams before it sends their first frames, and another may overtake."""
+def test_streams_may_be_opened_out_of_order() -> None:
+    """go-libp2p assigns the number of a stream before it sends the first frame, and another stream may be faster."""
     right = Yamux(dialled=False)
     for number in (5, 1, 3):
-        assert happenings(right.receive(Frame(WINDOW_UPDATE, SYN, number, 0))) == [Happening.OPENED]
+        assert kinds(right.receive(Frame(WINDOW_UPDATE, SYN, number, 0))) == [EventKind.OPENED]
 
 
 @given(st.lists(frames, max_size=30), st.booleans())
-def test_any_frames_are_taken_or_refused(sent: list[Frame], dialled: bool) -> None:
+def test_any_frames_are_accepted_or_refused(sent: list[Frame], dialled: bool) -> None:
     mux = Yamux(dialled=dialled)
     mux.open()
     for frame in sent:
@@ -399,7 +400,7 @@ def test_any_frames_are_taken_or_refused(sent: list[Frame], dialled: bool) -> No
 # Limits
 
 
-def test_streams_over_the_limit_are_reset_and_the_others_live() -> None:
+def test_streams_over_the_limit_are_reset_and_the_others_stay_open() -> None:
     left, right = Side(dialled=True), Side(dialled=False, limits=YamuxLimits(max_inbound=2))
     opened = [left.add(left.mux.open()) for _ in range(3)]
     exchange(left, right)
@@ -428,7 +429,7 @@ def test_a_hundred_thousand_opens_end_the_connection_early() -> None:
     ],
     ids=["pings", "opened and reset"],
 )
-def test_replies_that_are_not_taken_are_bounded(flood: Callable[[int], list[Frame]]) -> None:
+def test_queued_replies_are_bounded(flood: Callable[[int], list[Frame]]) -> None:
     right = Yamux(dialled=False)
     with pytest.raises(TooManyStreamsError, match="replies"):
         for n in range(100_000):
@@ -436,14 +437,14 @@ def test_replies_that_are_not_taken_are_bounded(flood: Callable[[int], list[Fram
                 right.receive(frame)
     assert len(right.take(ALL)) <= right.limits.max_replies
     right = Yamux(dialled=False)
-    for n in range(5000):  # taken, they may go on for ever
+    for n in range(5000):  # as long as the replies are sent, there is no limit
         for frame in flood(n):
             right.receive(frame)
         right.take(ALL)
     assert not right.streams
 
 
-def test_what_this_side_may_open() -> None:
+def test_this_side_opens_no_more_streams_than_allowed() -> None:
     left = Yamux(dialled=True, limits=YamuxLimits(max_unacknowledged=2, max_outbound=3))
     opened = [left.open(), left.open()]
     with pytest.raises(StreamLimitError, match="max_unacknowledged"):
@@ -462,36 +463,36 @@ def test_limits_are_checked() -> None:
         YamuxLimits(growth=0)
 
 
-def test_going_away() -> None:
+def test_after_go_away_streams_end_and_none_is_opened() -> None:
     left, right = both()
     stream = left.add(left.mux.open())
     exchange(left, right)
     right.mux.go_away(1)
     right.mux.go_away(2)
     exchange(left, right)
-    assert left.mux.went_away == 1 and happenings(left.events) == [Happening.WENT_AWAY]
+    assert left.mux.went_away == 1 and kinds(left.events) == [EventKind.WENT_AWAY]
     for side in (left, right):
         with pytest.raises(GoneAwayError):
             side.mux.open()
     left.mux.write(stream, b"still")
     exchange(left, right)
     assert right.received[1] == b"still"
-    assert happenings(right.mux.receive(Frame(WINDOW_UPDATE, SYN, 3, 0))) == []
+    assert kinds(right.mux.receive(Frame(WINDOW_UPDATE, SYN, 3, 0))) == []
     assert right.mux.take(ALL) == [Frame(WINDOW_UPDATE, RST, 3, 0)]
 
 
-def test_the_end_of_the_connection_resets_all() -> None:
+def test_the_end_of_the_connection_resets_all_streams() -> None:
     left = Yamux(dialled=True)
     stream = left.open()
     left.write(stream, b"x")
     assert left.end() == [stream] and stream.reset and not left.streams and not left.has_output
 
 
-# Any order of things
+# Any sequence of operations
 
 
 class Conversation(RuleBasedStateMachine):
-    """Whatever two programs do, each stream carries what was written to it, and nobody breaks the protocol."""
+    """Whatever two programs do, each stream carries the data written to it, and neither side violates the protocol."""
 
     @initialize()
     def begin(self) -> None:
@@ -533,16 +534,16 @@ class Conversation(RuleBasedStateMachine):
     @precondition(lambda self: any(side.mux.has_output for side in self.sides))
     @rule(side=st.integers(0, 1), size=st.integers(0, 4 * CHUNK))
     def pass_on(self, side: int, size: int) -> None:
-        self.sides[1 - side].take_in(encode(*self.sides[side].mux.take(size)))
+        self.sides[1 - side].receive(encode(*self.sides[side].mux.take(size)))
 
     @invariant()
-    def nothing_is_lost_or_made_up(self) -> None:
+    def received_data_is_a_prefix_of_written_data(self) -> None:
         for (side, number), written in getattr(self, "written", {}).items():
             received = self.sides[1 - side].received.get(number, b"")
             assert written.startswith(received)
 
     @invariant()
-    def windows_hold(self) -> None:
+    def windows_are_respected(self) -> None:
         for side in getattr(self, "sides", ()):
             for number, stream in side.streams.items():
                 assert stream.receivable >= 0 and side.unread[number] <= stream.granted

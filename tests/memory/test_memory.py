@@ -497,7 +497,9 @@ async def test_names(memory: MemoryNetwork) -> None:
     with pytest.raises(socket.gaierror):
         await memory.resolve(Addr("node.example", 1))
     memory.names["node.example"] = "10.0.0.1"
-    assert await memory.at("10.1.2.3").resolve(Addr("node.example", 1)) == Addr("10.0.0.1", 1)
+    assert await memory.at("10.1.2.3").resolve(Addr("node.example", 1)) == [Addr("10.0.0.1", 1)]
+    memory.names["node.example"] = ["2001:db8::1", "10.0.0.1"]
+    assert await memory.resolve(Addr("node.example", 1)) == [Addr("2001:db8::1", 1), Addr("10.0.0.1", 1)]
 
 
 # The backlog

@@ -1,4 +1,4 @@
-"""Key files: for their owner alone, whole or not there, and refused when they are neither."""
+"""Key files: accessible to their owner only, written atomically, and refused otherwise."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ GOOD = b"pea2pea-noise-25519:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"
     [b"", b"\xff" * 100, GOOD[:-4], GOOD.replace(b"25519", b"448"), GOOD.replace(b"A", b"?"), GOOD + b"A" * 300,
      GOOD.replace(b"pea2pea", b"pea"), GOOD[20:]],
 )  # fmt: skip
-def test_what_holds_no_key_is_refused_and_not_repeated(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_a_key_is_refused_and_its_content_is_not_shown(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "key"
     path.write_bytes(content)
     path.chmod(0o600)
-    with pytest.raises(KeyFileError, match="holds no key") as caught:
+    with pytest.raises(KeyFileError, match="not a key file") as caught:
         load_key(path)
     assert isinstance(caught.value, Pea2PeaError) and isinstance(caught.value, OSError)
     assert "AAAA" not in str(caught.value) and caught.value.__cause__ is None
@@ -76,7 +76,7 @@ def test_a_key_is_made_once(tmp_path: Path) -> None:
         load_key(tmp_path / "none")
 
 
-def test_of_two_that_make_it_at_once_both_get_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_that_make_it_at_once_get_the_same_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "key"
     other = KeyPair.generate()
     generate = KeyPair.generate

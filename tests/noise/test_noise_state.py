@@ -1,8 +1,9 @@
-"""The state machine: whatever the pattern and the payloads, both sides agree; whatever is wrong, it says so."""
+"""The state machine: both sides agree for every pattern and payload, and every fault is an error."""
 
 from __future__ import annotations
 
 import pickle
+import re
 from typing import Any
 
 import pytest
@@ -20,25 +21,25 @@ from pea2pea.noise import (
     NoiseProtocol,
     NonceExhaustedError,
 )
-from pea2pea.noise.codec import NoiseEncoder, NoiseSession
+from pea2pea.noise.codec import NoiseEncoder
 from pea2pea.noise.crypto import CIPHERS, CURVES, HASHES
 from pea2pea.noise.patterns import MESSAGES, pattern
 from pea2pea.noise.state import LAST_NONCE, MAX_MESSAGE, CipherState
-from support.noise import ANN, BOB, EVE, PSKS, states
+from support.noise import ANN, BOB, EVE, PSKS, config_for, session_of, states
 
 SUITES = [f"{c}_{a}_{h}" for c in CURVES for a in CIPHERS for h in HASHES]
 
 
 @st.composite
 def patterns(draw: st.DrawFn) -> str:
-    """Any pattern, with any modifiers that it can have."""
+    """Any pattern with any valid modifiers."""
     plain = draw(st.sampled_from(sorted(MESSAGES)))
     places = draw(st.sets(st.integers(0, MESSAGES[plain].count("/") + 1), max_size=4))
     return plain + "+".join(f"psk{place}" for place in sorted(places))
 
 
 def exchange(ann: HandshakeState, bob: HandshakeState, payloads: list[bytes]) -> list[bytes]:
-    """Run a handshake to its end; return the payloads that arrived."""
+    """Perform a handshake. Return the payloads that were received."""
     arrived = []
     while not ann.finished:
         writer, reader = (ann, bob) if ann.is_my_turn else (bob, ann)
@@ -60,8 +61,8 @@ def test_both_sides_agree(name: str, suite: str, payloads: list[bytes]) -> None:
 
 
 @given(patterns(), st.data())
-def test_a_message_that_was_changed_is_noticed_before_the_end(name: str, data: st.DataObject) -> None:
-    """By the side that reads it or, where it is not encrypted yet, by the other one at the next message."""
+def test_a_message_that_was_altered_is_detected(name: str, data: st.DataObject) -> None:
+    """By the side that reads it or, if it is not encrypted yet, by the other side at the next message."""
     ann, bob = states(name)
     target = data.draw(st.integers(0, len(ann.protocol.pattern.messages) - 1))
     with pytest.raises(DecodeError):
@@ -83,7 +84,7 @@ def test_a_message_that_was_cut_is_malformed_or_not_authentic(name: str) -> None
             states(name)[1].read_message(whole[:size])
 
 
-def test_after_a_refusal_the_handshake_is_over() -> None:
+def test_after_a_refused_message_the_handshake_is_over() -> None:
     ann, bob = states("XX")
     with pytest.raises(MalformedMessageError):
         bob.read_message(b"")
@@ -91,7 +92,7 @@ def test_after_a_refusal_the_handshake_is_over() -> None:
         bob.read_message(ann.write_message())
 
 
-def test_turns_are_kept() -> None:
+def test_messages_alternate() -> None:
     ann, bob = states("NN")
     with pytest.raises(UsageError):
         bob.write_message()
@@ -133,7 +134,7 @@ def test_a_key_of_low_order_is_refused(curve: str) -> None:
         ({"protocol": NoiseProtocol.of("Noise_NNpsk2_25519_AESGCM_SHA256")}, {}),
     ],
 )
-def test_whoever_does_not_agree_does_not_get_through(mine: dict[str, Any], other: dict[str, Any]) -> None:
+def test_sides_that_do_not_agree_fail(mine: dict[str, Any], other: dict[str, Any]) -> None:
     common: dict[str, Any] = {"protocol": NoiseProtocol.of("Noise_NNpsk2_25519_ChaChaPoly_SHA256"), "psks": PSKS[:1]}
     ann = HandshakeState(**{**common, **mine}, initiator=True)
     bob = HandshakeState(**{**common, **other}, initiator=False)
@@ -171,7 +172,7 @@ def test_a_wrong_key_is_named(field: str, name: str, settings: dict[str, Any]) -
         "Noise_XXfallback_25519_AESGCM_SHA256",
     ],
 )  # fmt: skip
-def test_a_protocol_that_is_none_is_refused(name: str) -> None:
+def test_an_unknown_protocol_is_refused(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         NoiseProtocol.of(name)
     assert caught.value.field == "protocol"
@@ -199,7 +200,7 @@ def test_the_last_nonce_is_never_used(name: str) -> None:
     assert cipher.nonce == LAST_NONCE
 
 
-def test_rekeying_makes_another_key_and_goes_on_counting() -> None:
+def test_rekeying_replaces_the_key_and_keeps_the_nonce() -> None:
     one, other = (CipherState(CIPHERS["ChaChaPoly"], bytes(32)) for _ in range(2))
     one.encrypt(b"", b"")
     one.rekey()
@@ -213,18 +214,82 @@ def test_rekeying_makes_another_key_and_goes_on_counting() -> None:
         CipherState(CIPHERS["ChaChaPoly"]).rekey()
 
 
-@pytest.mark.parametrize("bad", [{"remote_key": b"x"}, {"psks": PSKS[0]}, {"allowed": b"x"}, {"rekey_after": 0}])
-def test_a_bad_setting_is_named(bad: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError) as caught:
-        NoiseConfig(**bad)
+@pytest.mark.parametrize(
+    ("bad", "problem"),
+    [
+        ({"protocol": "Noise_XX_25519_AESGCM_SHA1"}, "expected one of SHA256, SHA512, BLAKE2s, BLAKE2b"),
+        ({"protocol": None}, "expected a str, got NoneType"),
+        ({"static_key": None}, "XX_25519_ChaChaPoly_SHA256 needs a key pair, got None"),
+        ({"static_key": bytes(32)}, "expected a KeyPair, got bytes"),
+        ({"static_key": KeyPair.generate("448")}, "needs a key on curve 25519, got 448"),
+        ({"remote_key": b"x"}, "a public key of curve 25519 has 32 bytes, got 1"),
+        ({"remote_key": BOB.public.hex()}, "must be bytes, got str"),
+        ({"psks": PSKS[0]}, "expected a tuple of bytes"),
+        ({"psks": ("x" * 32,)}, "expected a tuple of bytes"),
+        ({"psks": PSKS[:1]}, "needs 0 pre-shared keys, got 1"),
+        ({"psks": (), "protocol": "Noise_XXpsk0+psk3_25519_AESGCM_SHA256"}, "needs 2 pre-shared keys, got 0"),
+        ({"psks": (b"short",), "protocol": "Noise_XXpsk3_25519_AESGCM_SHA256"}, "has 32 bytes, got 5"),
+        ({"prologue": "text"}, "expected bytes, got str"),
+        ({"allowed": b"x"}, "expected a collection of public keys"),
+        ({"allowed": 1}, "expected a collection of public keys"),
+        ({"allowed": [BOB.public, b"x"]}, "a public key of curve 25519 has 32 bytes, got 1"),
+        ({"allowed": {BOB.public.hex()}}, "must be bytes, got str"),
+        ({"rekey_after": 0}, "expected an integer >= 1, or None, got 0"),
+        ({"rekey_after": True}, "expected an integer >= 1, or None, got True"),
+        ({"confirm": 1}, "expected True or False, got 1"),
+    ],
+)
+def test_a_bad_setting_is_refused_with_its_name(bad: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(problem)) as caught:
+        NoiseConfig(**{"static_key": ANN, **bad})
     assert caught.value.field == next(iter(bad))
 
 
-@pytest.mark.parametrize("setting", [{"remote_key": ANN.public}, {"allowed": [ANN.public]}])
-def test_what_a_pattern_cannot_check_is_not_promised(setting: dict[str, Any]) -> None:
-    config = NoiseConfig(protocol="Noise_NK_25519_AESGCM_SHA256", static_key=BOB, **setting)
-    with pytest.raises(ConfigError):
-        config.begin(initiator=False)
+NN, NK, IK, KK, KN = (f"Noise_{name}_25519_AESGCM_SHA256" for name in ("NN", "NK", "IK", "KK", "KN"))
+
+
+@pytest.mark.parametrize(
+    ("field", "settings"),
+    [
+        ("static_key", {"protocol": IK, "remote_key": BOB.public}),
+        ("static_key", {"protocol": NN, "static_key": ANN}),
+        ("remote_key", {"protocol": KK, "static_key": ANN}),
+        ("remote_key", {"protocol": NN, "remote_key": BOB.public}),
+        ("allowed", {"protocol": NN, "allowed": {BOB.public}}),
+    ],
+)
+def test_settings_that_fit_the_pattern_in_neither_role_are_refused(field: str, settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        NoiseConfig(**settings)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("field", "settings", "initiator"),
+    [
+        ("static_key", {"protocol": NK}, False),
+        ("remote_key", {"protocol": NK, "static_key": BOB}, True),
+        ("remote_key", {"protocol": IK, "static_key": ANN}, True),
+        ("static_key", {"protocol": KN}, True),
+        ("remote_key", {"protocol": KN, "static_key": ANN}, False),
+        ("remote_key", {"protocol": NK, "static_key": BOB, "remote_key": ANN.public}, False),
+        ("allowed", {"protocol": NK, "static_key": BOB, "allowed": [ANN.public]}, False),
+    ],
+)
+def test_settings_that_do_not_fit_one_role_are_refused_in_that_role(
+    field: str, settings: dict[str, Any], initiator: bool
+) -> None:
+    config = NoiseConfig(**settings)
+    for begin in (config.check, config.begin):
+        with pytest.raises(ConfigError) as caught:
+            begin(initiator=initiator)
+        assert caught.value.field == field
+
+
+@given(patterns())
+def test_settings_that_are_complete_are_accepted_in_both_roles(name: str) -> None:
+    for initiator in (True, False):
+        config_for(name, initiator=initiator).check(initiator=initiator)
 
 
 def test_no_key_is_shown() -> None:
@@ -234,7 +299,7 @@ def test_no_key_is_shown() -> None:
     psk_config = NoiseConfig(protocol="Noise_NNpsk0_25519_AESGCM_SHA256", psks=(private,))
     ann, bob = states("XX")
     exchange(ann, bob, [b"", b"", b""])
-    session = NoiseSession(ann.protocol, ann.remote_static, ann.handshake_hash, ann.split())
+    session = session_of(ann)
     coders = session.encoder(LengthDelimited()), session.decoder(LengthDelimited())
     shown = "".join(map(repr, (pair, config, psk_config, ann, ann._symmetric, ann.split(), session, *coders)))
     for secret in (private, pair.public, EVE.public, ANN.public, BOB.public, ann.handshake_hash):

@@ -82,7 +82,7 @@ def check(vector: Vector) -> None:
 
 
 def check_statics(vector: Vector, initiator: HandshakeState, responder: HandshakeState) -> None:
-    """Each side has learned the other's key, where the pattern has one for it."""
+    """Each side knows the other's key, if the pattern has one for it."""
     wanted = initiator.protocol.pattern
     for one, role, is_initiator in ((responder, "init", True), (initiator, "resp", False)):
         private = bytes.fromhex(vector.get(f"{role}_static", ""))

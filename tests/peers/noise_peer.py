@@ -1,10 +1,14 @@
-"""A Noise peer that is not ours: PyPI's noiseprotocol or dissononce, over blocking sockets.
+"""A Noise peer of another implementation: PyPI's noiseprotocol or dissononce, over blocking sockets.
 
 ``noise_peer.py LIBRARY ROLE``: the role is ``listen`` or ``dial``. The settings are a line of JSON on standard input:
-``protocol``, ``port`` (to dial), ``static`` (private), ``remote`` (public), ``psk`` in hexadecimal, and ``frames``.
-Messages go behind two bytes of length. A listener says its port, shakes hands once and sends each Noise message
-back; a dialler sends ``frames`` (plaintexts; the first in the same packet as its last handshake message), and expects
-them back. Either says what it knows of the connection.
+``protocol``, ``port`` (to dial), ``static`` (private), ``remote`` (public), ``psk`` in hexadecimal, ``frames`` and
+``confirm``. Messages are preceded by their length in two bytes.
+
+A listener reports its port, performs one handshake and returns each Noise message. A dialler sends ``frames``
+(plaintexts; the first in the same packet as its last handshake message) and expects the same bytes, or with
+``messages`` the same Noise messages, to be returned. With ``confirm``, the side that reads the last handshake message
+sends an empty message, for which the other side waits. Each reports what it knows about the connection, as lines of
+JSON.
 """
 
 from __future__ import annotations
@@ -109,7 +113,7 @@ class DissononceLibrary:
 LIBRARIES: dict[str, Any] = {"noiseprotocol": NoiseProtocolLibrary, "dissononce": DissononceLibrary}
 
 
-def say(**what: Any) -> None:
+def report(**what: Any) -> None:
     print(json.dumps(what), flush=True)
 
 
@@ -131,50 +135,63 @@ def receive_message(sock: socket.socket) -> bytes:
     return receive(sock, struct.unpack(">H", receive(sock, 2))[0])
 
 
-def shake_hands(sock: socket.socket, noise: Any, initiator: bool) -> bytes:
-    """Return this side's last message, unsent, where it is the last of all, and nothing otherwise."""
-    mine, last = initiator, b""
+def perform_handshake(sock: socket.socket, noise: Any, initiator: bool) -> tuple[bytes, bool]:
+    """Return this side's last message, unsent, if it is the last of all, and nothing otherwise; and whether it is."""
+    mine, last, sends_last = initiator, b"", False
     payloads = []
     while not noise.finished:
         if mine:
             message = framed(noise.write())
             if noise.finished:
-                last = message
+                last, sends_last = message, True
             else:
                 sock.sendall(message)
         else:
             payloads.append(noise.read(receive_message(sock)).decode())
         mine = not mine
-    say(hash=noise.hash(), remote=noise.remote(), payloads=payloads)
-    return last
+    report(hash=noise.hash(), remote=noise.remote(), payloads=payloads)
+    return last, sends_last
+
+
+def connect(sock: socket.socket, noise: Any, settings: dict[str, Any], initiator: bool) -> tuple[bytes, Crypt, Crypt]:
+    """Perform the handshake and the confirmation. Return what is still to be sent, and the ciphers."""
+    unsent, sends_last = perform_handshake(sock, noise, initiator)
+    encrypt, decrypt = noise.ciphers()
+    if settings.get("confirm") and sends_last:
+        sock.sendall(unsent)
+        unsent = b""
+        report(confirmation=len(decrypt(receive_message(sock))))
+    elif settings.get("confirm"):
+        unsent = framed(encrypt(b""))
+    return unsent, encrypt, decrypt
 
 
 def listen(library: Any, settings: dict[str, Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        say(port=server.getsockname()[1], pid=os.getpid())
+        report(port=server.getsockname()[1], pid=os.getpid())
         sock, _ = server.accept()
     with sock:
-        noise = library(settings, False)
-        sock.sendall(shake_hands(sock, noise, False))
-        encrypt, decrypt = noise.ciphers()
+        unsent, encrypt, decrypt = connect(sock, library(settings, False), settings, False)
+        sock.sendall(unsent)
         try:
             while True:
                 sock.sendall(framed(encrypt(decrypt(receive_message(sock)))))
         except EOFError:
-            say(ended=True)
+            report(ended=True)
 
 
 def dial(library: Any, settings: dict[str, Any]) -> None:
     with socket.create_connection(("127.0.0.1", settings["port"]), 20) as sock:
-        noise = library(settings, True)
-        last = shake_hands(sock, noise, True)
-        encrypt, decrypt = noise.ciphers()
+        unsent, encrypt, decrypt = connect(sock, library(settings, True), settings, True)
         frames = [bytes.fromhex(frame) for frame in settings["frames"]]
-        sock.sendall(last + b"".join(framed(encrypt(frame)) for frame in frames))
+        sock.sendall(unsent + b"".join(framed(encrypt(frame)) for frame in frames))
+        if settings.get("messages"):
+            report(echoed=[decrypt(receive_message(sock)) for _ in frames] == frames)
+            return
         wanted, got = b"".join(frames), b""
         while len(got) < len(wanted):
             got += decrypt(receive_message(sock))
-        say(echoed=got == wanted)
+        report(echoed=got == wanted)
 
 
 if __name__ == "__main__":

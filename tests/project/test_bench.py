@@ -89,7 +89,7 @@ def test_the_page_shows_ratios_verdicts_losses_and_what_is_missing(results: Resu
     write_page(results, tmp_path / "page.md", {"throughput": tmp_path / "plots" / "throughput.png"})
     text = (tmp_path / "page.md").read_text(encoding="utf-8")
     headings = [line for line in text.splitlines() if line.startswith("## ")]
-    assert headings.index("## Ratios") < headings.index("## The bars") < headings.index("## Where the library loses")
+    assert headings.index("## Ratios") < headings.index("## Targets") < headings.index("## Where the library is behind")
     assert "16 B: picows is 2.00 times as good" in text
     assert "raw sockets is" not in text
     assert "**not met**" in text

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from support.cli import Printed
+from support.share import Printed
 
 COMMAND = [sys.executable, "-m", "pea2pea"]
 

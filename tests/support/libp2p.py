@@ -1,4 +1,4 @@
-"""What tests of libp2p hosts share: hosts that write down what happens, and ones that misbehave."""
+"""Hosts for tests: hosts that record events, and hosts that misbehave."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from pea2pea import Config, DisconnectReason, Peer
+from pea2pea import DisconnectReason, Peer, Settings
 from pea2pea.libp2p import Connection, Host, Identity, Stream
 from pea2pea.libp2p.frames import Frame
 from pea2pea.libp2p.noise import NOISE
@@ -17,17 +17,22 @@ from pea2pea.network import Network
 from support import Recorder
 from support.node import CALLER, OPEN
 
+#: Writes data to the writer; the last argument is its position in the stream.
+Alter = Callable[[asyncio.StreamWriter, bytes, int], None]
+
 ECHO = "/pea2pea/echo/1.0.0"
 MIB = 1024 * 1024
-#: Made once.
+#: Two identities, sorted by peer id.
 ANN, BOB = sorted((Identity.generate() for _ in range(2)), key=lambda identity: identity.peer_id)
 
 
 class WitnessHost(Host):
-    """A host that echoes, and writes down who came and why who left."""
+    """A host that echoes, and records connected peers and the reasons for which they left."""
 
-    def __init__(self, config: Config = OPEN, network: Network | None = None, identity: Identity | None = None) -> None:
-        super().__init__(config, network=network, identity=identity)
+    def __init__(
+        self, config: Settings = OPEN, network: Network | None = None, identity: Identity | None = None
+    ) -> None:
+        super().__init__(**config, network=network, identity=identity)
         self.came: Recorder[Peer] = Recorder()
         self.left: Recorder[DisconnectReason] = Recorder()
         self.handle(ECHO, echo)
@@ -56,12 +61,12 @@ KINDS: dict[str, type[WitnessHost]] = {"noise": NoiseHost, "tls": TlsHost}
 
 
 class Attacker(NoiseHost):
-    """Says what it likes, and does nothing about what comes."""
+    """Sends any frames, and ignores received ones."""
 
     async def process_message(self, peer: Peer, message: Frame) -> None:
         pass
 
-    async def say(self, peer: Peer, *frames: Frame) -> None:
+    async def send_frames(self, peer: Peer, *frames: Frame) -> None:
         for frame in frames:
             await self.send(peer, frame)
         await self.flush(peer)
@@ -74,7 +79,7 @@ async def echo(stream: Stream) -> None:
 
 
 async def echoed(host: Host, peer: Peer, size: int, part: bytes = bytes(range(256)) * 256) -> bool:
-    """Send ``size`` bytes and read them back at the same time; whether the digests agree."""
+    """Send ``size`` bytes to an echo and read them back at the same time; return whether the digests are equal."""
     stream = await host.open_stream(peer, ECHO)
     sent, received, count = hashlib.sha256(), hashlib.sha256(), 0
 
@@ -98,49 +103,49 @@ async def echoed(host: Host, peer: Peer, size: int, part: bytes = bytes(range(25
 async def pair(
     net: Network, kind: type[WitnessHost] = NoiseHost, called: type[WitnessHost] | None = None
 ) -> AsyncIterator[tuple[WitnessHost, WitnessHost, Peer, Peer]]:
-    """A host that dialled, one that was dialled, and each one's peer."""
+    """Yield a dialling host, a listening host, and the peer that each has for the other."""
     async with kind(CALLER, net) as caller, (called or kind)(OPEN, net) as listener:
         there = await caller.dial(listener.multiaddrs[0])
         (here,) = await listener.came.count(1)
         yield caller, listener, there, here
 
 
-class Bent:
-    """A writer that does something to what is written, by the place in all of it."""
+class AlteringWriter:
+    """A writer that passes written data to ``alter``, with its position in all data written so far."""
 
-    def __init__(self, writer: asyncio.StreamWriter, bend: Callable[[asyncio.StreamWriter, bytes, int], None]) -> None:
+    def __init__(self, writer: asyncio.StreamWriter, alter: Alter) -> None:
+        self.position = 0
         self._writer = writer
-        self._bend = bend
-        self._position = 0
+        self._alter = alter
 
     def write(self, data: bytes) -> None:
-        self._bend(self._writer, data, self._position)
-        self._position += len(data)
+        self._alter(self._writer, data, self.position)
+        self.position += len(data)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._writer, name)
 
 
-def cut_at(place: int) -> Callable[[asyncio.StreamWriter, bytes, int], None]:
-    """Write up to ``place``, and end the stream there."""
+def truncate_at(place: int) -> Alter:
+    """Close the stream after ``place`` bytes."""
 
-    def bend(writer: asyncio.StreamWriter, data: bytes, position: int) -> None:
+    def alter(writer: asyncio.StreamWriter, data: bytes, position: int) -> None:
         if position <= place:
             writer.write(data[: place - position])
         if position <= place < position + len(data):
             writer.close()
 
-    return bend
+    return alter
 
 
-def flip_at(place: int) -> Callable[[asyncio.StreamWriter, bytes, int], None]:
-    """Write the byte at ``place`` with one bit changed."""
+def flip_at(place: int) -> Alter:
+    """Change one bit of the byte at ``place``."""
 
-    def bend(writer: asyncio.StreamWriter, data: bytes, position: int) -> None:
+    def alter(writer: asyncio.StreamWriter, data: bytes, position: int) -> None:
         if position <= place < position + len(data):
             changed = bytearray(data)
             changed[place - position] ^= 1
             data = bytes(changed)
         writer.write(data)
 
-    return bend
+    return alter

@@ -1,7 +1,7 @@
-"""Peers that others wrote: what installs them, starts them on loopback and ends them.
+"""Installs, starts and stops the peers of other implementations, on loopback.
 
-Everything is installed below ``build/interop``, once for each content of the files that say what. Where that, or a
-start, does not succeed, it raises: these tests fail then, they do not skip.
+They are installed below ``build/interop``, again whenever their requirement files change. If the installation or a
+start fails, it raises: these tests fail then, and are not skipped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 HERE = Path(__file__).parents[1] / "interop"
 BUILD = HERE.parent.parent / "build" / "interop"
-#: Seconds that an installation may take, and a peer to get ready or to end.
+#: Seconds for an installation, and for a peer to end.
 INSTALL = 600
 PATIENCE = 60
 
@@ -28,7 +28,7 @@ Event = dict[str, Any]
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> None:
-    """Run a command, and raise with all that it said where it fails."""
+    """Run a command. If it fails, raise with the end of its output."""
     done = subprocess.run(
         command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=INSTALL, check=False
     )
@@ -37,7 +37,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> None:
 
 
 def is_current(place: Path, *sources: Path) -> bool:
-    """Whether ``place`` was installed from these files as they are now."""
+    """Return whether ``place`` was installed from these files, unchanged."""
     stamp = place / ".installed"
     return stamp.is_file() and stamp.read_text() == _digest(*sources)
 
@@ -47,9 +47,9 @@ def _digest(*sources: Path) -> str:
 
 
 def js_command() -> list[str]:
-    """Install the js-libp2p peer, and return how it is started."""
+    """Install the js-libp2p peer, and return the command that starts it."""
     if not (node := shutil.which("node")) or not (npm := shutil.which("npm")):
-        raise RuntimeError("node and npm are needed, version 20 or newer")
+        raise RuntimeError("these tests need node (version 20 or newer) and npm")
     place, wanted = BUILD / "js", [HERE / "js" / name for name in ("package.json", "package-lock.json", ".npmrc")]
     place.mkdir(parents=True, exist_ok=True)
     if not is_current(place, *wanted):
@@ -57,13 +57,13 @@ def js_command() -> list[str]:
             shutil.copy(path, place)
         run(npm, "ci", cwd=place)
         (place / ".installed").write_text(_digest(*wanted))
-    # It finds its packages beside itself.
+    # Node looks for packages in the directory of the program.
     shutil.copy(HERE / "js" / "peer.mjs", place)
     return [node, str(place / "peer.mjs")]
 
 
 def py_command() -> list[str]:
-    """Install the py-libp2p peer, and return how it is started."""
+    """Install the py-libp2p peer, and return the command that starts it."""
     place, wanted = BUILD / "py", HERE / "py" / "requirements.txt"
     python = place / "bin" / "python"
     if not is_current(place, wanted):
@@ -75,18 +75,18 @@ def py_command() -> list[str]:
 
 
 def _install_headers() -> None:
-    """One of its dependencies is built from C, on GMP."""
+    """Install gcc and the headers of GMP, which one of its dependencies is built with."""
     if shutil.which("gcc") and any(Path("/usr/include").rglob("gmp.h")):
         return
     if os.geteuid() or not shutil.which("apt-get"):
-        raise RuntimeError("gcc and the headers of GMP (libgmp-dev) are needed, and cannot be installed from here")
+        raise RuntimeError("these tests need gcc and the headers of GMP (libgmp-dev); install them, or run as root")
     run("apt-get", "update")
     run("apt-get", "install", "--yes", "--no-install-recommends", "gcc", "libc6-dev", "libgmp-dev")
 
 
 @contextmanager
 def listener(command: list[str], *arguments: str) -> Iterator[Event]:
-    """A peer that listens; what it said when it was ready."""
+    """Start a peer that listens, and yield the event with which it reports that it is ready."""
     process = subprocess.Popen([*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None and process.stdout is not None
     try:
@@ -108,7 +108,7 @@ def listener(command: list[str], *arguments: str) -> Iterator[Event]:
 
 @asynccontextmanager
 async def dialler(command: list[str], *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A peer that dials; ended if it does not end by itself."""
+    """Start a peer that dials, and kill it at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(*command, *arguments, stdout=asyncio.subprocess.PIPE)
     try:
         yield process
@@ -119,9 +119,9 @@ async def dialler(command: list[str], *arguments: str) -> AsyncIterator[asyncio.
 
 
 async def events(process: asyncio.subprocess.Process) -> list[Event]:
-    """All that a dialler says, to its end. Raises where it ends badly."""
+    """Return all events of a peer once it has ended. Raises if its exit code is not 0."""
     assert process.stdout is not None
-    said = [json.loads(line) async for line in process.stdout]
+    reported = [json.loads(line) async for line in process.stdout]
     if await process.wait():
-        raise RuntimeError(f"the peer failed: {said}")
-    return said
+        raise RuntimeError(f"the peer failed: {reported}")
+    return reported

@@ -15,7 +15,7 @@ import pytest
 from pea2pea import DisconnectReason, Origin, Peer
 from pea2pea.network import Network
 from support import StreamEndpoint, accept, listening
-from support.node import Witness, address
+from support.node import Witness, address, changed
 
 E = TypeVar("E", bound=BaseException)
 
@@ -79,6 +79,12 @@ async def facing(
             await end.aclose()
 
 
+def write_buffer_size(peer: Peer) -> int:
+    """How many bytes the transport of ``peer`` holds that the system has not accepted."""
+    assert peer.transport is not None
+    return peer.transport.get_write_buffer_size()
+
+
 async def reason_of(node: Witness, peer: Peer) -> DisconnectReason:
     """Why ``peer`` left ``node``, as soon as it does."""
     left = await node.left.when(lambda left: any(who is peer for who, _ in left))
@@ -98,8 +104,7 @@ async def gone(node: Witness, peer: Peer) -> None:
     """Wait until ``peer`` is no longer registered: its teardown is the only task that ``node`` has for it."""
     await node.left.when(lambda left: any(who is peer for who, _ in left))
     while peer in node.peers:
-        node._fewer.clear()
-        await node._fewer.wait()
+        await changed(node)
 
 
 async def all_done(tasks: Iterable[asyncio.Task[object]]) -> list[object]:

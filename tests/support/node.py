@@ -7,20 +7,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
-from pea2pea import Config, DisconnectReason, Handshake, Node, OnConnect, OnDisconnect, Peer, Reading, Writing
+from pea2pea import (
+    Admission,
+    DisconnectReason,
+    Handshake,
+    Instrument,
+    Node,
+    OnConnect,
+    OnDisconnect,
+    Peer,
+    Reading,
+    Settings,
+    Writing,
+)
 from pea2pea.codec import Decoder, Encoder, LengthDelimited
+from pea2pea.connection import Connection
+from pea2pea.context import Context
 from pea2pea.errors import Pea2PeaError
 from pea2pea.network import Network
 from support import Recorder
 
 #: Listening on loopback, and letting in as many as a test makes.
-OPEN = Config(listen="127.0.0.1:0", max_connections_per_ip=100)
+OPEN = Settings(listen="127.0.0.1:0", max_connections_per_ip=100)
 #: Only dialling.
-CALLER = Config(max_connections_per_ip=100)
+CALLER = Settings(max_connections_per_ip=100)
 
 
 class Gate:
@@ -45,8 +59,10 @@ class Gate:
 class Witness(Node, Reading[bytes], Writing[bytes], OnConnect, OnDisconnect):
     """Writes down who came, what came from whom and who left why; ``doing`` says which hooks run."""
 
-    def __init__(self, config: Config = OPEN, network: Network | None = None) -> None:
-        super().__init__(config, network=network)
+    def __init__(
+        self, config: Settings = OPEN, network: Network | None = None, *, instruments: Iterable[Instrument] = ()
+    ) -> None:
+        super().__init__(**config, network=network, instruments=instruments)
         self.met: Recorder[Peer] = Recorder()
         self.got: Recorder[tuple[Peer, bytes]] = Recorder()
         self.left: Recorder[tuple[Peer, DisconnectReason]] = Recorder()
@@ -94,7 +110,7 @@ class Polite(Witness, Handshake):
 
 
 @asynccontextmanager
-async def witnesses(net: Network, *configs: Config, kind: Callable[..., Witness]) -> AsyncIterator[list[Witness]]:
+async def witnesses(net: Network, *configs: Settings, kind: Callable[..., Witness]) -> AsyncIterator[list[Witness]]:
     """One open node of ``kind`` for each of ``configs``."""
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(kind(config, net)) for config in configs]
@@ -116,9 +132,33 @@ def address(node: Node) -> tuple[str, int]:
     return node.listening_addr
 
 
+def context_of(node: Node) -> Context:
+    """What the connections of ``node`` share: its inner state, which no user sees."""
+    context: Context = vars(node)["_Node__context"]
+    return context
+
+
+def connection_of(node: Node, peer: Peer) -> Connection:
+    """The connection behind ``peer``."""
+    return context_of(node).connected[peer.addr]
+
+
+def transport_of(peer: Peer) -> asyncio.Transport:
+    """The transport of a peer that is connected."""
+    assert peer.transport is not None
+    return peer.transport
+
+
+async def changed(node: Node) -> None:
+    """Return when a task of ``node``, or anything else that it owns, is gone."""
+    await context_of(node).supervisor.changed()
+
+
 def slots(node: Node) -> tuple[int, int]:
     """How many slots of ``node`` are held, in all and by connections being set up."""
-    return node._admission.total, node._admission.pending
+    gate = node.gate
+    assert isinstance(gate, Admission)
+    return gate.total, gate.pending
 
 
 def check_views(node: Node) -> None:
@@ -130,7 +170,7 @@ def check_views(node: Node) -> None:
         assert node.is_connected(peer.addr)
         assert not node.is_connecting(peer.addr)
         assert node.peer(peer.addr) is peer
-    for addr in node._connecting:
+    for addr in context_of(node).connecting:
         assert node.is_connecting(addr)
         assert not node.is_connected(addr)
         assert node.peer(addr) is None
@@ -142,14 +182,12 @@ def check_idle(node: Node) -> None:
     """Fail unless ``node`` has no peer and holds no slot; the transports of those that left may still be closing."""
     check_views(node)
     assert slots(node) == (0, 0)
-    assert not node._admission._per_site
+    assert isinstance(node.gate, Admission) and not node.gate._per_site
 
 
 async def settled(node: Node) -> None:
     """Return when ``node`` works on nothing but listening; fail unless nobody is connected then."""
-    while node._links or node._setups or len(node._tasks) > (node.listening_addr is not None):
-        node._fewer.clear()
-        await node._fewer.wait()
+    await context_of(node).supervisor.idle(apart_from=node.listening_addr is not None)
     check_idle(node)
 
 

@@ -1,11 +1,10 @@
-"""What tests of Noise share: both sides of a handshake without a network, and nodes that encrypt."""
+"""Helpers for tests of Noise: both sides of a handshake without a network, and nodes that encrypt."""
 
 from __future__ import annotations
 
 import asyncio
 
 from pea2pea import (
-    Config,
     Decoder,
     DisconnectReason,
     Encoder,
@@ -21,13 +20,13 @@ from pea2pea.noise import HandshakeState, KeyPair, NoiseConfig, NoiseHandshake, 
 from support import Recorder
 
 PSKS = tuple(bytes((number,)) * 32 for number in range(1, 5))
-#: Made once: making keys takes most of the time of a handshake.
+#: Generated once: key generation takes most of the time of a handshake.
 ANN, BOB, EVE = (KeyPair.generate() for _ in range(3))
 FAST = "25519_ChaChaPoly_BLAKE2s"
 
 
 def config_for(pattern: str, *, initiator: bool, suite: str = FAST, psks: int | None = None) -> NoiseConfig:
-    """What one side of a handshake needs: Ann begins, Bob answers."""
+    """The settings of one side of a handshake. Ann is the initiator, Bob the responder."""
     protocol = NoiseProtocol.of(f"Noise_{pattern}_{suite}")
     own, other = (ANN, BOB) if initiator else (BOB, ANN)
     wanted = protocol.pattern
@@ -40,30 +39,37 @@ def config_for(pattern: str, *, initiator: bool, suite: str = FAST, psks: int | 
 
 
 def states(pattern: str, suite: str = FAST) -> tuple[HandshakeState, HandshakeState]:
-    """Both sides, at the beginning."""
+    """Both sides of a handshake that has not begun."""
     begun = [config_for(pattern, initiator=side, suite=suite).begin(initiator=side) for side in (True, False)]
     return begun[0], begun[1]
 
 
 def sessions(suite: str = FAST, rekey_after: int | None = None) -> tuple[NoiseSession, NoiseSession]:
-    """Both sides, at the end."""
+    """Both sides of a handshake that is finished."""
     ann, bob = states("NN", suite)
     bob.read_message(ann.write_message())
     ann.read_message(bob.write_message())
-    made = [NoiseSession(s.protocol, None, s.handshake_hash, s.split(), rekey_after) for s in (ann, bob)]
-    return made[0], made[1]
+    return session_of(ann, rekey_after), session_of(bob, rekey_after)
+
+
+def session_of(state: HandshakeState, rekey_after: int | None = None) -> NoiseSession:
+    """The session of a finished handshake."""
+    ciphers = state.split()
+    for cipher in ciphers:
+        cipher.rekey_after = rekey_after
+    return NoiseSession(state.protocol, state.remote_static, state.handshake_hash, ciphers)
 
 
 class Secret(Node, NoiseHandshake, Reading[bytes], Writing[bytes], OnDisconnect):
-    """Writes down what happens to it."""
+    """Records its messages, handshakes and disconnects."""
 
     def __init__(self, noise: NoiseConfig, network: Network, *, listen: bool = False) -> None:
         where = "127.0.0.1:0" if listen else None
-        super().__init__(Config(listen=where, max_connections_per_ip=100), network=network)
+        super().__init__(listen=where, max_connections_per_ip=100, network=network)
         self.noise_config = noise
         self.messages: Recorder[bytes] = Recorder()
         self.ended: Recorder[DisconnectReason] = Recorder()
-        #: The session of each handshake, or what it raised.
+        #: The session of each handshake, or the exception it raised.
         self.handshakes: Recorder[NoiseSession | BaseException] = Recorder()
 
     def noise(self, peer: Peer) -> NoiseConfig:

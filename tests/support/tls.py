@@ -1,18 +1,20 @@
-"""What tests of TLS share: certificates made when they are needed, and nodes that write down what happens."""
+"""Helpers of the tests of TLS: certificates, made when they are needed, and networks that use them."""
 
 from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Collection
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from pea2pea.addr import Addr
 from pea2pea.network import Network
-from pea2pea.tls import TlsConfig, TlsIdentity, TlsNetwork
+from pea2pea.tls import CertificateRefusedError, TlsConfig, TlsIdentity, TlsNetwork
 from pea2pea.tls.certificates import Identity
 from support.node import Witness
 
@@ -43,6 +45,13 @@ def not_yet_valid() -> Identity:
     return issued(not_before=NOW + DAY, not_after=NOW + 2 * DAY)
 
 
+def context_of(network: TlsNetwork, *, server: bool = False) -> ssl.SSLContext:
+    """The context of one side of ``network``, to change what no setting can."""
+    context = network._listening if server else network._dialling
+    assert isinstance(context, ssl.SSLContext)
+    return context
+
+
 class Secure(Witness, TlsIdentity):
     """A witness whose peers' sessions say who they are."""
 
@@ -52,20 +61,47 @@ class Networks:
 
     def __init__(self, directory: Any, below: Network) -> None:
         self._directory = directory
-        self._below = below
+        #: The network below.
+        self.below = below
         self._count = 0
 
-    def save(self, identity: Identity) -> str:
+    def save(self, identity: Identity, *issuers: Identity) -> str:
+        """Write ``identity`` to a file, followed by the certificates of its issuers."""
         self._count += 1
         path = self._directory / f"identity-{self._count}.pem"
         identity.save(path)
+        path.write_text(path.read_text() + "".join(one.certificate_pem for one in issuers))
         return str(path)
 
     def __call__(self, identity: Identity | None, *trusted: Identity, **options: Any) -> TlsNetwork:
         """A network of ``identity`` that trusts the authority, or ``trusted`` alone."""
         certificates = tuple(one.certificate_pem for one in trusted or (authority(),))
         own = self.save(identity) if identity is not None else None
-        return TlsNetwork(TlsConfig(certificate=own, trusted_pem=certificates, **options), self._below)
+        return TlsNetwork(TlsConfig(certificate=own, trusted_pem=certificates, **options), self.below)
+
+    def pinned(
+        self,
+        identity: Identity | None,
+        pins: Collection[str],
+        on_refused: Callable[[Addr, CertificateRefusedError], object] | None = None,
+        **options: Any,
+    ) -> TlsNetwork:
+        """A network of ``identity`` that trusts the peers in ``pins``."""
+        own = self.save(identity) if identity is not None else None
+        config = TlsConfig(certificate=own, pinned=pins, **options)
+        return TlsNetwork(config, self.below, on_refused=on_refused)
+
+    def known(self, engine: str, **options: Any) -> tuple[TlsNetwork, TlsNetwork]:
+        """Networks of a dialler and a listener that accept each other, on ``engine``: ``ssl`` or ``pyOpenSSL``."""
+        kinds = options.pop("kind", "ed25519")
+        ann, bob = issued(name="ann", kind=kinds), issued(name="bob", kind=kinds)
+        if engine == "ssl":
+            return self(ann, **options), self(bob, **options)
+        return self.pinned(ann, {bob.node_id}, **options), self.pinned(bob, {ann.node_id}, **options)
+
+
+#: The libraries that TLS runs on: ``ssl`` where peers are trusted, pyOpenSSL where they are pinned.
+ENGINES = ("ssl", "pyOpenSSL")
 
 
 # Records that no library sends
@@ -76,7 +112,7 @@ UPDATE, UPDATE_BOTH = b"\x18\0\0\1\0", b"\x18\0\0\1\1"
 
 
 class Forger:
-    """Makes records in the name of one side of a connection, from the last secret of this name in a key log.
+    """Makes records as one side of a connection, from the last secret of this name in a key log.
 
     The side itself has sent nothing since the handshake. The cipher is TLS_AES_256_GCM_SHA384.
     """

@@ -1,18 +1,19 @@
-"""TLS on a wire without a network: what one end writes is carried to the other by hand."""
+"""TLS without a network: the test carries the bytes from one end to the other."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pea2pea.tls import TlsNetwork
-from pea2pea.tls.transport import TlsWire
+from pea2pea.tls.wire import TlsWire
 from support import Endpoint
 
 
 class Pipe(asyncio.Transport):
-    """One end of a wire without a network: what is written waits to be carried over by hand."""
+    """The transport of one end: what is written waits until the test takes it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ class Pipe(asyncio.Transport):
 
 
 class End:
-    """A wire on a pipe, and the endpoint behind it."""
+    """A TlsWire on a pipe, and the endpoint above it."""
 
     def __init__(self, network: TlsNetwork, endpoint: Endpoint, *, server: bool, layers: int = 1) -> None:
         context = network._listening if server else network._dialling
@@ -67,7 +68,8 @@ class End:
         self.pipe = Pipe()
         app: Any = endpoint
         for _ in range(layers):
-            app = self.wire = TlsWire(app, context, network.config.check, server=server, server_name=name)
+            check = partial(network.config.check, server=server)
+            app = self.wire = TlsWire(app, context, check, server=server, server_name=name)
         self.wire.connection_made(self.pipe)
 
     def feed(self, data: bytes) -> None:
@@ -84,7 +86,7 @@ class End:
 
 
 def carry(left: End, right: End, change: Callable[[bytes], bytes] = bytes) -> None:
-    """Carry over what both have written until neither has anything to say; ``change`` it on its way to ``right``."""
+    """Carry bytes between the ends until neither writes more; ``change`` those on the way to ``right``."""
     while data := (left.pipe.take(), right.pipe.take()):
         if not any(data):
             return

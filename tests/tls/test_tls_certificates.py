@@ -1,4 +1,4 @@
-"""Certificates, their files, and settings: what is made, kept to oneself, and refused."""
+"""Certificates, their files, and the settings of TLS."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from pea2pea import ConfigError
 from pea2pea.tls import CertificateFileError, TlsConfig, TlsError, TlsNetwork, node_id_of
+from pea2pea.tls.alerts import translate
 from pea2pea.tls.certificates import MAX_FILE, Identity, Kind, load_identity, load_or_make_identity, new_key
-from pea2pea.tls.errors import PeerAlertError, translate
+from pea2pea.tls.errors import PeerAlertError
 from support.tls import authority, issued
 
 ID = "0123456789abcdef" * 4
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "p256"])
-def test_a_nodes_id_is_the_digest_of_its_key(kind: Kind) -> None:
+def test_the_node_id_is_the_sha256_of_the_public_key(kind: Kind) -> None:
     identity = Identity.make(kind=kind)
     digest = hashes.Hash(hashes.SHA256())
     digest.update(identity.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
@@ -30,19 +31,19 @@ def test_a_nodes_id_is_the_digest_of_its_key(kind: Kind) -> None:
     assert authority().issue("another name", key=identity.key).node_id == identity.node_id
 
 
-def test_nothing_secret_is_in_a_repr() -> None:
+def test_the_repr_shows_no_secret() -> None:
     identity = Identity.make()
     assert repr(identity) == f"Identity(node_id={identity.node_id!r})"
 
 
-def test_a_certificate_in_pieces_has_no_id() -> None:
+def test_a_truncated_certificate_has_no_node_id() -> None:
     whole = issued().certificate.public_bytes(Encoding.DER)
     for cut in (b"", whole[:1], whole[:30], b"\x30\x03\x02\x01\x01", b"\x30\x82\x01"):
         with pytest.raises(TlsError):
             node_id_of(cut)
 
 
-def test_an_identity_is_saved_for_its_owner_alone_and_loaded(tmp_path: Path) -> None:
+def test_an_identity_is_saved_for_its_owner_only_and_loaded(tmp_path: Path) -> None:
     path = tmp_path / "me.pem"
     identity = load_or_make_identity(path, "me")
     assert path.stat().st_mode & 0o777 == 0o600
@@ -55,7 +56,7 @@ def test_an_identity_is_saved_for_its_owner_alone_and_loaded(tmp_path: Path) -> 
     assert load_identity(path) == other
 
 
-def test_who_makes_one_at_once_with_another_gets_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_creation_gives_the_same_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, first = tmp_path / "me.pem", Identity.make()
     made = Identity.make
 
@@ -71,18 +72,18 @@ def test_who_makes_one_at_once_with_another_gets_the_same(tmp_path: Path, monkey
     "content",
     [b"", b"nonsense", b"-----BEGIN PRIVATE KEY-----\n", bytes(MAX_FILE + 1)],
 )
-def test_a_file_that_holds_no_identity(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_an_identity_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "me.pem"
     path.touch(mode=0o600)
     path.write_bytes(content)
-    with pytest.raises(CertificateFileError, match="holds no key") as caught:
+    with pytest.raises(CertificateFileError, match="contains no Ed25519") as caught:
         load_identity(path)
     assert caught.value.__cause__ is None
-    with pytest.raises(CertificateFileError, match=r"me\.pem: holds no certificate"):
+    with pytest.raises(CertificateFileError, match=r"me\.pem: contains no certificate"):
         TlsNetwork(TlsConfig(certificate=path, system_trust=True))
 
 
-def test_a_key_of_another_kind_is_not_taken_for_one_of_these(tmp_path: Path) -> None:
+def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
     key = rsa.generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     path = tmp_path / "me.pem"
     path.touch(mode=0o600)
@@ -91,7 +92,7 @@ def test_a_key_of_another_kind_is_not_taken_for_one_of_these(tmp_path: Path) -> 
         load_identity(path)
 
 
-def test_a_file_that_others_can_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_other_users_can_access_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "me.pem"
     Identity.make().save(path)
     path.chmod(0o640)
@@ -113,11 +114,11 @@ def test_key_and_certificate_can_be_in_two_files(tmp_path: Path) -> None:
     identity.save(key)
     assert TlsNetwork(TlsConfig(certificate=certificate, key=key, trusted=(certificate,)))
     Identity.make().save(key, replace=True)
-    with pytest.raises(CertificateFileError, match="another's"):
+    with pytest.raises(CertificateFileError, match="does not match"):
         TlsNetwork(TlsConfig(certificate=certificate, key=key, trusted=(certificate,)))
 
 
-def test_an_encrypted_key_asks_nobody(tmp_path: Path) -> None:
+def test_an_encrypted_key_is_refused_without_a_prompt(tmp_path: Path) -> None:
     from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
     path = tmp_path / "me.pem"
@@ -130,7 +131,7 @@ def test_an_encrypted_key_asks_nobody(tmp_path: Path) -> None:
         load_identity(path)
 
 
-def test_trusted_files_have_to_hold_certificates(tmp_path: Path) -> None:
+def test_trusted_files_must_contain_certificates(tmp_path: Path) -> None:
     path = tmp_path / "trusted.pem"
     path.write_text("nonsense", encoding="utf-8")
     with pytest.raises(CertificateFileError, match=r"trusted\.pem"):
@@ -160,13 +161,13 @@ def test_trusted_files_have_to_hold_certificates(tmp_path: Path) -> None:
         ("check_name", {"check_name": False}),
     ],
 )
-def test_settings_that_are_wrong_are_named(field: str, settings: dict[str, Any]) -> None:
+def test_the_error_of_a_wrong_setting_names_it(field: str, settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
         TlsConfig(**{"system_trust": True, **settings})
     assert caught.value.field == field
 
 
-def test_makers_settings_that_are_wrong_are_named() -> None:
+def test_the_error_of_a_wrong_parameter_names_it() -> None:
     wrong: list[tuple[str, dict[str, Any]]] = [("name", {"name": ""}), ("name", {"name": "x" * 65})]
     wrong += [("hosts", {"hosts": "x.test"}), ("kind", {"kind": "rsa"})]
     for field, settings in wrong:
@@ -180,12 +181,17 @@ def test_makers_settings_that_are_wrong_are_named() -> None:
 @pytest.mark.parametrize(
     ("reason", "kind", "text"),
     [
-        ("TLSV1_ALERT_PROTOCOL_VERSION", PeerAlertError, "the peer gave up: protocol version"),
+        (
+            "TLSV1_ALERT_PROTOCOL_VERSION",
+            PeerAlertError,
+            "the peer ended the connection with the alert: protocol version "
+            "(it does not support the offered versions of TLS)",
+        ),
         ("SOMETHING_NEW", TlsError, "TLS failed: something new"),
         ("", TlsError, "TLS failed: what it said"),
     ],
 )
-def test_what_ssl_says_is_translated(reason: str | None, kind: type[TlsError], text: str) -> None:
+def test_errors_of_ssl_are_translated(reason: str | None, kind: type[TlsError], text: str) -> None:
     error = ssl.SSLError(1, "what it said")
     error.reason = reason  # type: ignore[assignment]
     made = translate(error)

@@ -1,4 +1,4 @@
-"""Nodes over TLS: who is let in, who is refused and why, and that the rest is as over any network."""
+"""Nodes over TLS: which peers are accepted, which are refused and why; all else works as over any network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from pea2pea import (
-    Config,
     ConfigError,
     DisconnectReason,
     HandshakeError,
@@ -20,6 +19,7 @@ from pea2pea import (
     NotConnectedError,
     Origin,
     Peer,
+    Settings,
 )
 from pea2pea.errors import DialError, UsageError
 from pea2pea.identity import DuplicateError, OnePerPeer
@@ -43,8 +43,8 @@ from pea2pea.tls import (
 )
 from pea2pea.tls.certificates import Identity
 from support import StreamEndpoint, accept, listening, turns
-from support.node import CALLER, OPEN, Witness, address, check_idle, logged, settled
-from support.tls import Networks, Secure, expired, issued, not_yet_valid
+from support.node import CALLER, OPEN, Witness, address, check_idle, logged, settled, transport_of
+from support.tls import Networks, Secure, context_of, expired, issued, not_yet_valid
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ async def pair(
 # What works
 
 
-async def test_both_sides_know_each_other(networks: Networks) -> None:
+async def test_each_session_has_the_id_of_the_other_side(networks: Networks) -> None:
     ann, bob = issued(name="ann"), issued(name="bob", kind="p256")
     async with pair(networks(ann), networks(bob)) as (_, _, there, here):
         assert (there.session.node_id, here.session.node_id) == (bob.node_id, ann.node_id)
@@ -77,7 +77,7 @@ async def test_both_sides_know_each_other(networks: Networks) -> None:
         assert there.session.alpn is None
 
 
-async def test_nodes_that_signed_for_themselves_trust_each_other_one_by_one(networks: Networks) -> None:
+async def test_self_signed_certificates_can_be_trusted_one_by_one(networks: Networks) -> None:
     ann, bob = Identity.make(), Identity.make()
     calling, called = networks(ann, bob, check_name=False), networks(bob, ann)
     async with pair(calling, called) as (_, _, there, here):
@@ -110,7 +110,7 @@ async def test_the_last_message_of_a_leaving_node_arrives(networks: Networks) ->
         await settled(left)
 
 
-async def test_a_reader_that_is_held_up_holds_up_the_sender(networks: Networks) -> None:
+async def test_a_slow_reader_pauses_the_sender(networks: Networks) -> None:
     async with pair(networks(issued(name="ann")), networks(issued(name="bob"))) as (left, right, there, _):
         right.gates["process_message"].close()
 
@@ -126,10 +126,10 @@ async def test_a_reader_that_is_held_up_holds_up_the_sender(networks: Networks) 
         right.gates["process_message"].open()
         await sending
         await right.got.count(600)
-        assert there._link.transport.get_write_buffer_size() == 0
+        assert transport_of(there).get_write_buffer_size() == 0
 
 
-async def test_a_session_is_there_without_a_handshake_of_the_node(networks: Networks) -> None:
+async def test_tls_session_needs_no_handshake_of_the_node(networks: Networks) -> None:
     bob = issued(name="bob")
     async with pair(networks(issued(name="ann")), networks(bob), Witness) as (_, _, there, _):
         assert there.session is None
@@ -151,17 +151,16 @@ async def test_application_protocols_are_agreed_on(networks: Networks) -> None:
         assert there.session.alpn == here.session.alpn == "chess/1"
 
 
-async def test_a_dialler_may_be_nobody_where_that_is_asked_for(networks: Networks) -> None:
+async def test_a_dialler_needs_no_certificate_without_mutual(networks: Networks) -> None:
     async with pair(networks(None), networks(issued(name="bob"), mutual=False)) as (_, _, there, here):
         assert there.session.node_id == issued(name="bob").node_id
         assert here.session.node_id is None and here.session.certificate is None
 
 
-async def test_older_versions_are_spoken_where_that_is_asked_for(networks: Networks) -> None:
+async def test_tls_1_2_is_used_only_if_it_is_allowed(networks: Networks) -> None:
     old = {"minimum_version": ssl.TLSVersion.TLSv1_2}
     called = networks(issued(name="bob"), **old)
-    assert called._listening is not None
-    called._listening.maximum_version = ssl.TLSVersion.TLSv1_2
+    context_of(called, server=True).maximum_version = ssl.TLSVersion.TLSv1_2
     async with pair(networks(issued(name="ann"), **old), called) as (left, right, there, _):
         assert there.session.version == "TLSv1.2"
         await left.send(there, b"hello")
@@ -170,13 +169,13 @@ async def test_older_versions_are_spoken_where_that_is_asked_for(networks: Netwo
         await refused(networks(issued(name="ann")), node, PeerAlertError, TlsError)
 
 
-async def test_what_comes_with_the_last_message_of_the_handshake_is_not_lost(networks: Networks) -> None:
+async def test_data_that_arrives_with_the_end_of_the_handshake_is_not_lost(networks: Networks) -> None:
     """The dialler's first bytes come in one read with the end of its handshake."""
     called = networks(issued(name="bob"))
     async with Secure(OPEN, called) as node:
-        tls = Bare(networks(issued(name="ann"))._dialling)
+        tls = Bare(context_of(networks(issued(name="ann"))))
         endpoint = StreamEndpoint()
-        await networks._below.dial(node.listening_addr, endpoint)  # type: ignore[arg-type]
+        await networks.below.dial(node.listening_addr, endpoint)  # type: ignore[arg-type]
         await tls.shake_hands(endpoint)
         (first,) = LengthDelimited().encode([b"early"])
         tls.tls.write(first)
@@ -210,7 +209,7 @@ class Bare:
             seen = len(data)
 
 
-# Who is refused
+# Refusals
 
 
 async def refused(calling: TlsNetwork, node: Witness, there: type[Exception], here: type[Exception] | None) -> Any:
@@ -280,7 +279,7 @@ async def test_a_dialler_is_refused(
         check_idle(node)
 
 
-async def test_a_handshake_of_the_node_reads_why_it_was_refused(networks: Networks) -> None:
+async def test_a_handshake_of_the_node_gets_the_refusal_from_its_first_read(networks: Networks) -> None:
     class Curious(Secure):
         async def handshake(self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Any:
             return await reader.readexactly(1)
@@ -292,14 +291,14 @@ async def test_a_handshake_of_the_node_reads_why_it_was_refused(networks: Networ
         assert caught.value.__cause__.alert == "unknown ca"
 
 
-async def test_a_member_cannot_sign_for_others(networks: Networks) -> None:
+async def test_a_trusted_self_signed_certificate_cannot_issue_others(networks: Networks) -> None:
     """Trusting the certificate that a node signed for itself lets in that node alone."""
     bob, ann = Identity.make(), Identity.make()
     async with Secure(OPEN, networks(bob, ann)) as node:
         await refused(networks(ann.issue(), bob, check_name=False), node, RefusedByPeerError, UnknownAuthorityError)
 
 
-async def test_who_is_not_on_the_allow_list_is_refused(networks: Networks) -> None:
+async def test_a_peer_that_is_not_allowed_is_refused(networks: Networks) -> None:
     ann, bob, eve = issued(name="ann"), issued(name="bob"), issued(name="eve")
     welcome = {ann.node_id}
     async with Secure(OPEN, networks(bob, allowed=welcome)) as node:
@@ -327,7 +326,7 @@ async def test_without_a_common_application_protocol_there_is_no_connection(netw
         check_idle(node)
 
 
-# Who does not speak TLS, or stops
+# Peers without TLS, and silent ones
 
 
 async def test_plain_text_to_a_listener(networks: Networks) -> None:
@@ -335,7 +334,7 @@ async def test_plain_text_to_a_listener(networks: Networks) -> None:
         for text in (b"GET / HTTP/1.1\r\n\r\n", b"\x00\x00\x00\x05hello", b"\xff" * 300_000):
             endpoint = StreamEndpoint()
             with logged() as lines:
-                await networks._below.dial(address(node), endpoint)  # type: ignore[arg-type]
+                await networks.below.dial(address(node), endpoint)  # type: ignore[arg-type]
                 endpoint.transport.write(text)
                 await endpoint.events.has("lost")
                 await settled(node)
@@ -346,7 +345,7 @@ async def test_plain_text_to_a_listener(networks: Networks) -> None:
 
 async def test_a_listener_that_speaks_plain_text(networks: Networks) -> None:
     async with (
-        listening(networks._below) as listener,
+        listening(networks.below) as listener,
         Secure(CALLER, networks(issued(name="ann"))) as node,
     ):
         dialling = asyncio.create_task(node.connect(listener.addr))
@@ -360,11 +359,11 @@ async def test_a_listener_that_speaks_plain_text(networks: Networks) -> None:
         check_idle(node)
 
 
-async def test_a_silent_dialler_is_given_up_and_holds_no_slot(networks: Networks) -> None:
-    config = Config(listen="127.0.0.1:0", max_connections=1, connect_timeout=0.2)
+async def test_a_silent_dialler_is_disconnected_and_frees_its_slot(networks: Networks) -> None:
+    config = Settings(listen="127.0.0.1:0", max_connections=1, connect_timeout=0.2)
     async with Secure(config, networks(issued(name="bob"))) as node:
         endpoint = StreamEndpoint()
-        await networks._below.dial(address(node), endpoint)  # type: ignore[arg-type]
+        await networks.below.dial(address(node), endpoint)  # type: ignore[arg-type]
         await endpoint.events.has("lost")
         await settled(node)
         check_idle(node)
@@ -372,9 +371,9 @@ async def test_a_silent_dialler_is_given_up_and_holds_no_slot(networks: Networks
             await left.connect(address(node))
 
 
-async def test_a_silent_listener_is_given_up(networks: Networks) -> None:
-    config = Config(connect_timeout=0.2)
-    async with listening(networks._below) as listener, Secure(config, networks(issued(name="ann"))) as node:
+async def test_dialling_a_silent_listener_times_out(networks: Networks) -> None:
+    config = Settings(connect_timeout=0.2)
+    async with listening(networks.below) as listener, Secure(config, networks(issued(name="ann"))) as node:
         dialling = asyncio.create_task(node.connect(listener.addr))
         endpoint = StreamEndpoint()
         await (await accept(listener)).open(endpoint)
@@ -385,7 +384,7 @@ async def test_a_silent_listener_is_given_up(networks: Networks) -> None:
 
 
 async def test_a_cancelled_dial_leaves_nothing_behind(networks: Networks) -> None:
-    async with listening(networks._below) as listener, Secure(CALLER, networks(issued(name="ann"))) as node:
+    async with listening(networks.below) as listener, Secure(CALLER, networks(issued(name="ann"))) as node:
         dialling = asyncio.create_task(node.connect(listener.addr))
         endpoint = StreamEndpoint()
         await (await accept(listener)).open(endpoint)
@@ -401,7 +400,7 @@ async def test_a_node_that_closes_during_handshakes_leaves_nothing_behind(networ
     async with Secure(OPEN, networks(issued(name="bob"))) as node:
         endpoints = [StreamEndpoint() for _ in range(5)]
         for endpoint in endpoints:
-            await networks._below.dial(address(node), endpoint)  # type: ignore[arg-type]
+            await networks.below.dial(address(node), endpoint)  # type: ignore[arg-type]
             endpoint.transport.write(b"\x16\x03\x01")
         await turns(50)
         assert node.num_connecting == 5
@@ -410,10 +409,9 @@ async def test_a_node_that_closes_during_handshakes_leaves_nothing_behind(networ
     check_idle(node)
 
 
-async def test_a_peer_that_leaves_without_a_goodbye_was_cut(networks: Networks) -> None:
+async def test_an_end_without_close_notify_is_an_error(networks: Networks) -> None:
     async with pair(networks(issued(name="ann")), networks(issued(name="bob"))) as (_, right, there, _):
-        there._link.transport.get_extra_info("ssl_object")
-        wire = there._link.transport._wire  # type: ignore[attr-defined]
+        wire = transport_of(there).wire  # type: ignore[attr-defined]
         wire.raw.close()
         ((_, reason),) = await right.left.count(1)
         assert isinstance(reason.exception, TlsCutError)
@@ -425,7 +423,7 @@ async def test_a_listener_needs_a_certificate(networks: Networks) -> None:
             pass
 
 
-class One(OnePerPeer, Secure):
+class One(Secure, OnePerPeer):
     """Knows its peers by their keys, and keeps one connection with each."""
 
     own = ""
@@ -446,9 +444,9 @@ class One(OnePerPeer, Secure):
         await Secure.on_disconnect(self, peer, reason)
 
 
-async def test_one_connection_is_left_with_a_node_that_is_known_by_its_key(networks: Networks) -> None:
+async def test_simultaneous_dials_are_resolved_to_one_connection_by_key(networks: Networks) -> None:
     ann, bob = issued(name="ann"), issued(name="bob")
-    async with One(OPEN, network=networks(ann)) as left, One(OPEN, network=networks(bob)) as right:
+    async with One(OPEN, networks(ann)) as left, One(OPEN, networks(bob)) as right:
         left.own, right.own = ann.node_id, bob.node_id
         await left.connect(address(right))
         await right.met.count(1)

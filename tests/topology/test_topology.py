@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pea2pea import Config, Node, OnConnect, Peer
+from pea2pea import Node, OnConnect, Peer, Settings
 from pea2pea.errors import ConfigError, LimitError, UsageError
 from pea2pea.network import Network
 from pea2pea.topology import Edge, Options, Topology, connect_nodes
@@ -154,8 +154,8 @@ def test_two_nodes_can_be_a_random_graph_of_degree_one() -> None:
 
 
 class Member(Node, OnConnect):
-    def __init__(self, config: Config, network: Network) -> None:
-        super().__init__(config, network=network)
+    def __init__(self, config: Settings, network: Network) -> None:
+        super().__init__(**config, network=network)
         self.met: Recorder[Peer] = Recorder()
 
     async def on_connect(self, peer: Peer) -> None:
@@ -164,7 +164,7 @@ class Member(Node, OnConnect):
 
 @asynccontextmanager
 async def members(net: Network, count: int) -> AsyncIterator[list[Member]]:
-    config = Config(listen="127.0.0.1:0", max_connections_per_ip=100)
+    config = Settings(listen="127.0.0.1:0", max_connections_per_ip=100)
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(Member(config, net)) for _ in range(count)]
 
@@ -196,7 +196,7 @@ async def test_what_is_wrong_is_refused_before_anything_is_dialled(net: Network)
         with pytest.raises(ConfigError):
             await connect_nodes(nodes, Topology.GRID, width=3, height=2)
         await nodes[3].stop_listening()
-        with pytest.raises(UsageError, match="does not listen"):
+        with pytest.raises(UsageError, match="is not listening"):
             await connect_nodes(nodes, Topology.LINE)
         assert not any(node.num_connected or node.num_connecting or node.met.items for node in nodes)
 
@@ -209,7 +209,7 @@ async def test_who_is_not_dialled_need_not_listen(net: Network) -> None:
 
 
 async def test_a_dial_that_fails_ends_it_and_leaves_what_is_connected(net: Network) -> None:
-    alone = Config(listen="127.0.0.1:0", max_connections=1)
+    alone = Settings(listen="127.0.0.1:0", max_connections=1)
     async with members(net, 3) as (first, second, third), Member(alone, net) as full:
         await connect_nodes([third, full], Topology.LINE)
         with pytest.raises(LimitError):

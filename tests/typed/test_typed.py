@@ -1,4 +1,4 @@
-"""JSON and MessagePack over the framings: what comes in is of the type, or refused."""
+"""JSON and MessagePack over the framings: a received message is of the type, or refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ values = st.none() | st.booleans() | st.integers(0, 300) | st.text(max_size=5) |
 
 
 def feed(codec: Decoder[Any], stream: bytes, size: int) -> tuple[list[Any], bytes, CodecError | None]:
-    """Decode ``stream`` in chunks of ``size`` bytes, as the pipeline does."""
+    """Decode ``stream`` in chunks of ``size`` bytes, as a connection does."""
     messages: list[Any] = []
     rest = b""
     for start in range(0, len(stream), size):
@@ -102,10 +102,10 @@ def test_garbage_gives_messages_or_a_codec_error(codec: Any, pieces: list[bytes]
     ],
 )
 def test_bad_content_is_a_decode_error_with_its_cause(kind: Any, content: bytes) -> None:
-    # A type that lets values be nested as deep as they like.
+    # A type without a limit for nesting.
     codec = kind(Any if len(content) > 1000 else Chat, LengthDelimited())
     stream = b"".join(codec.framing.encode([content]))
-    with pytest.raises(DecodeError, match="a message is no") as caught:
+    with pytest.raises(DecodeError, match="a message is not of type") as caught:
         codec.decode(memoryview(stream))
     assert caught.value.__cause__ is not None
 
@@ -120,7 +120,7 @@ def test_values_that_cannot_be_encoded(kind: Any) -> None:
         assert caught.value.__cause__ is not None
 
 
-def test_a_number_without_room() -> None:
+def test_a_number_that_the_format_cannot_hold() -> None:
     with pytest.raises(EncodeError):
         Msgpack(int).encode([1 << 64])
     assert Json(int).encode([1 << 64]) == [b"18446744073709551616\n"]
@@ -145,7 +145,7 @@ def test_frame_size_and_finish_are_those_of_the_framing() -> None:
 
 
 class Leftover(Raw):
-    """A framing to which the end of the stream completes a message."""
+    """A framing in which the end of the stream completes a message."""
 
     __slots__ = ()
 
@@ -153,10 +153,10 @@ class Leftover(Raw):
         return [rest.tobytes()]
 
 
-def test_what_the_end_completes_is_of_the_type_too() -> None:
+def test_messages_completed_by_the_end_are_validated_too() -> None:
     codec = Json(int, Leftover())
     assert codec.finish(memoryview(b"12")) == [12]
-    with pytest.raises(DecodeError, match="a message is no int"):
+    with pytest.raises(DecodeError, match="a message is not of type int"):
         codec.finish(memoryview(b"x"))
 
 
@@ -172,7 +172,7 @@ def test_unions() -> None:
 
 
 @both
-def test_they_are_values(kind: Any) -> None:
+def test_codecs_are_values(kind: Any) -> None:
     codec = kind(Chat, Fixed(4))
     assert codec == kind(Chat, Fixed(4))
     assert hash(codec) == hash(kind(Chat, Fixed(4)))

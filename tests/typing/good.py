@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from pea2pea import (
-    Config,
     DisconnectReason,
     Handshake,
     LengthDelimited,
@@ -29,12 +28,12 @@ class Echo(Node, Reading[bytes], Writing[bytes]):
         await self.send(peer, message)
 
 
-class Full(Handshake, OnConnect, OnDisconnect, Echo):
+class Full(Handshake[str], OnConnect, OnDisconnect, Echo):
     handshake_timeout = 1.0
     idle_timeout = 5.0
     write_queue_depth = 8
 
-    async def handshake(self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+    async def handshake(self, peer: Peer[str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
         writer.write(b"hello")
         return (await reader.readexactly(5)).decode()
 
@@ -46,7 +45,7 @@ class Full(Handshake, OnConnect, OnDisconnect, Echo):
 
 
 async def main() -> None:
-    async with Full(Config(listen="127.0.0.1:0")) as one, Full() as other:
+    async with Full(listen="127.0.0.1:0", idle_timeout=1) as one, Full() as other:
         assert one.listening_addr is not None
         peer = await other.connect(one.listening_addr)
         await other.send(peer, b"hello")

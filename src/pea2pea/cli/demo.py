@@ -1,267 +1,213 @@
-"""A demonstration: many nodes, each a process of its own, and a file that spreads through them. Imports asyncio.
-
-The processes are the command itself in the mode of :mod:`pea2pea.cli.child`. They are ended on
-every way out, by closing what tells them what to do, then by their process ids; and they end by
-themselves when this process does.
-"""
+"""The demonstration: a file that spreads through many nodes on this machine, shown as a table. Imports asyncio."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import os
 import shutil
-import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from pea2pea import Topology
+from pea2pea.share import Mode, ShareError
+from pea2pea.share.crowd import Child, crowd, spread, traffic
+from pea2pea.share.files import size_of
+from pea2pea.share.jobs import every
+from pea2pea.share.security import crowd_security
 
-from .errors import CliError
-from .jobs import every
-from .security import Security, crowd_security
-from .show import Meter, Show, percent, size
-from .store import size_of
+from .figures import Rate, percent, size
+from .show import Show
 
 MOST_NODES = 64
+#: The file that is made if none is given, in MiB.
+USUAL_SIZE = 64
+#: The most MiB that each node sends per second, unless another limit is given. Without one, 64 MiB reach eight
+#: nodes within a second, which is too fast to watch.
+USUAL_RATE = 24
 #: Seconds between two drawings of the table.
 REDRAW = 0.25
-#: Seconds that processes get to end by themselves, and then again when they are told to.
-GRACE = 3.0
 HEAD = ("node", "pid", "port", "connected to", "has", "down", "up", "state")
+#: The columns that are left out first in a narrow terminal.
+OPTIONAL = ("pid", "port", "connected to")
+#: The width of the summary if it is not printed on a terminal.
+WIDE = 100
+SUMMARY = "{:>4}  {:>8}  {:>5}  {:>10}  "
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """What to show."""
 
-    file: Path
     nodes: int
     topology: Topology
+    #: The file to spread. ``None``: one of ``size`` bytes is made.
+    file: Path | None = None
+    size: int = USUAL_SIZE << 20
+    #: The most bytes that each node sends per second; ``None``: no limit.
+    rate: float | None = USUAL_RATE << 20
     width: int | None = None
     height: int | None = None
     degree: int | None = None
     seed: int | None = None
     timeout: float = 120.0
-    noise: bool = False
-    tls: bool = False
+    mode: Mode = Mode.PLAIN
 
     def edges(self) -> list[tuple[int, int]]:
-        """Return who dials whom. Raises ``ConfigError``, or :class:`CliError` for too many nodes."""
+        """Return which node dials which. Raises ``ConfigError``, or :class:`ShareError` for too many nodes."""
         if self.nodes > MOST_NODES:
-            raise CliError(f"{self.nodes} nodes are more than the {MOST_NODES} that one machine is asked to run")
+            raise ShareError(f"at most {MOST_NODES} nodes can be run on one machine, got {self.nodes}")
         return self.topology.edges(self.nodes, width=self.width, height=self.height, degree=self.degree, seed=self.seed)
 
 
-@dataclass(slots=True, eq=False)
-class Child:
-    """One process, and what it told last."""
-
-    index: int
-    process: asyncio.subprocess.Process
-    log: Path
-    listening: asyncio.Future[dict[str, Any]]
-    verified: asyncio.Future[str]
-    down: Meter
-    up: Meter
-    state: str = "starting"
-    at: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def addr(self) -> str:
-        """Where it listens; empty while it does not."""
-        return str(self.listening.result()["addr"]) if _has_result(self.listening) else ""
-
-    def order(self, order: dict[str, Any]) -> None:
-        """Tell it what to do."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(order).encode() + b"\n")
-
-    async def listen(self) -> None:
-        """Take in what it tells, until it ends; what it has not told by then, it failed to."""
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            self.take(json.loads(line))
-        await self.process.wait()
-        if self.state != "failed":
-            self.fail(f"it ended with status {self.process.returncode}{_last_line(self.log)}")
-
-    def take(self, event: dict[str, Any]) -> None:
-        """Take in one event."""
-        match event["event"]:
-            case "at":
-                self.at = event
-            case "listening":
-                self.state = "fetching" if self.index else "sharing"
-                _settle(self.listening, event)
-            case "verified":
-                self.state = "verified"
-                _settle(self.verified, event["root"])
-            case "failed":
-                self.fail(event["error"])
-
-    def fail(self, why: str) -> None:
-        """Let whoever waits for it know that there is nothing to wait for."""
-        for future in (self.listening, self.verified):
-            if not future.done():
-                self.state = "failed"
-                future.set_exception(CliError(f"node {self.index} failed: {why}"))
-
-
 async def demo(plan: Plan, show: Show, out: TextIO) -> bool:
-    """Run it and print the verdict; return whether every copy matched. Raises what keeps it from being run."""
+    """Run the demonstration, print a summary and the verdict, and return whether every copy matched.
+
+    Raises :class:`ShareError`, ``ConfigError`` or ``OSError`` if it cannot be run.
+    """
     dials = plan.edges()
-    total = size_of(plan.file)
+    total = plan.size if plan.file is None else size_of(plan.file)
     loop = asyncio.get_running_loop()
     with tempfile.TemporaryDirectory(prefix="pea2pea-demo-") as name:
-        _check_room(Path(name), total * (plan.nodes - 1))
+        directory = Path(name)
+        check_space(directory, total * (plan.nodes if plan.file is None else plan.nodes - 1))
+        file = plan.file if plan.file is not None else await asyncio.to_thread(make_file, directory, total)
+        for line in introduction(plan, total):
+            show.say(line)
+        securities = crowd_security(directory, plan.nodes, plan.mode)
         began = loop.time()
-        async with crowd(plan, Path(name)) as children, every(REDRAW, lambda: draw(show, children, total)):
-            try:
-                async with asyncio.timeout(plan.timeout):
-                    roots = await spread(children, dials)
-                problem = "" if len(set(roots)) == 1 else "the copies differ"
-            except TimeoutError:
-                problem = f"not done after {plan.timeout:g} seconds"
-            except CliError as error:
-                problem = str(error)
-            right = sum(_has_result(child.verified) for child in children)
+        async with crowd(file, directory, securities, rate=plan.rate) as children:
+            async with every(REDRAW, Board(show, children, total).draw):
+                problem = await attempt(plan, children, dials)
+            seconds = loop.time() - began
+            right = sum(child.is_right for child in children)
     show.close()
-    print(verdict(plan, total, right, problem, loop.time() - began), file=out, flush=True)
+    if not problem:
+        print("\n".join(["", *summary(children, total, width_of(out)), ""]), file=out)
+    print(verdict(plan, file, total, right, problem, seconds), file=out, flush=True)
     return not problem
 
 
-async def spread(children: Sequence[Child], dials: Sequence[tuple[int, int]]) -> list[str]:
-    """Tell all nodes what to fetch and whom to dial, and return the roots of their copies when all are verified."""
-    first, *others = children
-    offer = await first.listening
-    for child in others:
-        child.order({"size": offer["size"], "top": offer["top"]})
-    await asyncio.gather(*(child.listening for child in others))
-    for child in children:
-        child.order({"dial": [children[dialled].addr for dialler, dialled in dials if dialler == child.index]})
-    return await asyncio.gather(*(child.verified for child in children))
-
-
-@asynccontextmanager
-async def crowd(plan: Plan, directory: Path) -> AsyncIterator[list[Child]]:
-    """Start the processes, and end every one of them."""
-    children: list[Child] = []
-    listeners: list[asyncio.Task[None]] = []
-    securities = crowd_security(directory, plan.nodes, noise=plan.noise, tls=plan.tls)
+async def attempt(plan: Plan, children: Sequence[Child], dials: Sequence[tuple[int, int]]) -> str:
+    """Spread the file. Returns what went wrong; empty if nothing did."""
     try:
-        for index in range(plan.nodes):
-            child = await start(plan, index, directory, securities[index])
-            children.append(child)
-            listeners.append(asyncio.create_task(child.listen()))
-        yield children
-    finally:
-        await dismiss(children)
-        await asyncio.gather(*listeners, return_exceptions=True)
+        async with asyncio.timeout(plan.timeout):
+            roots = await spread(children, dials)
+    except TimeoutError:
+        return f"not done after {plan.timeout:g} seconds"
+    except ShareError as error:
+        return str(error)
+    return "" if len(set(roots)) == 1 else "the copies differ"
 
 
-async def start(plan: Plan, index: int, directory: Path, security: Security) -> Child:
-    """Start one process; the first has the file, the others write to files of the same name."""
-    room = directory / f"node-{index}"
-    room.mkdir()
-    log = room / "log"
-    what = ["--file", str(plan.file)] if index == 0 else ["--out", str(room / plan.file.name)]
-    with log.open("wb") as errors:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "pea2pea", "node", *what, *security.arguments()),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=errors,
-        )
-    now = asyncio.get_running_loop().time()
-    return Child(index, process, log, _promise(), _promise(), Meter(now), Meter(now))
+class Board:
+    """The table that is shown while the file spreads."""
+
+    def __init__(self, show: Show, children: Sequence[Child], total: int) -> None:
+        self._show = show
+        self._children = children
+        self._total = total
+        self._down = [Rate(span=2.0) for _ in children]
+        self._up = [Rate(span=2.0) for _ in children]
+
+    def draw(self) -> None:
+        """Show the table as it is now."""
+        now = asyncio.get_running_loop().time()
+        near = [sorted(got) for got in traffic(self._children)]
+        rows = [self._row(child, near[child.index], now) for child in self._children]
+        self._show.table(HEAD, rows, [_line(row) for row in rows], OPTIONAL)
+
+    def _row(self, child: Child, near: Sequence[int], now: float) -> list[str]:
+        down = self._down[child.index].read(child.at.get("fetched", 0), now)
+        return [
+            str(child.index),
+            str(child.process.pid),
+            child.addr.rpartition(":")[2],
+            " ".join(map(str, near)),
+            percent(child.at.get("held", 0), self._total),
+            _rate(down) if not child.is_right else "",
+            _rate(self._up[child.index].read(child.at.get("served", 0), now)),
+            child.state,
+        ]
 
 
-async def dismiss(children: Sequence[Child]) -> None:
-    """End the processes: by having nothing more to tell them, then by asking, then by force."""
-    for child in children:
-        assert child.process.stdin is not None
-        child.process.stdin.close()
-    for force in (None, asyncio.subprocess.Process.terminate, asyncio.subprocess.Process.kill):
-        alive = [child.process for child in children if child.process.returncode is None]
-        for process in alive:
-            if force is not None:
-                with suppress(ProcessLookupError):
-                    force(process)
-        if alive:
-            await asyncio.wait([asyncio.create_task(process.wait()) for process in alive], timeout=GRACE)
+def _line(row: Sequence[str]) -> str:
+    node, *_, has, down, up, state = row
+    rates = [f"{name} {rate}" for name, rate in (("down", down), ("up", up)) if rate]
+    return f"node {node}: {', '.join([has, *rates, state])}"
 
 
-def draw(show: Show, children: Sequence[Child], total: int) -> None:
-    """Show the table as it is now."""
-    now = asyncio.get_running_loop().time()
-    near = neighbours(children)
-    show.table(HEAD, [_row(child, near[child.index], total, now) for child in children])
-
-
-def neighbours(children: Sequence[Child]) -> list[set[int]]:
-    """Return who is connected to whom, as those who dialled tell it."""
-    index_of = {child.addr: child.index for child in children if child.addr}
-    near: list[set[int]] = [set() for _ in children]
-    for child in children:
-        for addr in child.at.get("dialled", ()):
-            other = index_of[addr]
-            near[child.index].add(other)
-            near[other].add(child.index)
-    return near
-
-
-def _row(child: Child, near: set[int], total: int, now: float) -> list[str]:
-    return [
-        str(child.index),
-        str(child.process.pid),
-        child.addr.rpartition(":")[2],
-        " ".join(map(str, sorted(near))),
-        percent(child.at.get("held", 0), total),
-        _rate(child.down, child.at.get("fetched", 0), now),
-        _rate(child.up, child.at.get("served", 0), now),
-        child.state,
-    ]
-
-
-def _rate(meter: Meter, count: int, now: float) -> str:
-    rate = meter.read(count, now)
+def _rate(rate: float) -> str:
     return f"{size(rate)}/s" if rate >= 1 else ""
 
 
-def verdict(plan: Plan, total: int, right: int, problem: str, seconds: float) -> str:
+def introduction(plan: Plan, total: int) -> list[str]:
+    """Return the first lines."""
+    what = f"{plan.file} ({size(total)})" if plan.file is not None else f"a new file of {size(total)} of random bytes"
+    lines = [f"spreading {what} from node 0", f"through {plan.nodes} processes ({plan.topology.value})"]
+    if plan.rate is not None:
+        lines.append(f"each sends at most {size(plan.rate)}/s (--rate 0: no limit)")
+    return lines
+
+
+def summary(children: Sequence[Child], total: int, width: int) -> list[str]:
+    """Return a table of who got how much from whom, and how fast."""
+    lines = [SUMMARY.format("node", "got", "in", "rate") + "from"]
+    for child, got in zip(children, traffic(children), strict=True):
+        if child.index == 0:
+            lines.append(f"{child.index:>4}  had the file, and sent {size(child.at.get('served', 0))}")
+            continue
+        fetched, seconds = child.at.get("fetched", 0), child.seconds
+        rate = f"{size(fetched / seconds)}/s" if seconds else ""
+        start = SUMMARY.format(child.index, size(fetched), f"{seconds:.1f} s", rate)
+        first, *rest = _wrap(_sources(got, total), max(12, width - len(start)))
+        lines += [start + first, *(" " * len(start) + line for line in rest)]
+    return [line.rstrip() for line in lines]
+
+
+def _sources(got: dict[int, int], total: int) -> list[str]:
+    """Return the share of each node, the largest first."""
+    most_first = sorted((node for node in got if got[node]), key=lambda node: -got[node])
+    return [f"{node}: {max(1, round(100 * got[node] / total))} %" for node in most_first]
+
+
+def _wrap(items: Sequence[str], width: int) -> list[str]:
+    """Return lines of ``items``, none of which is cut."""
+    lines = [""]
+    for item in items:
+        if lines[-1] and len(lines[-1]) + len(item) + 2 > width:
+            lines[-1] += ","
+            lines.append("")
+        lines[-1] += f", {item}" if lines[-1] else item
+    return lines
+
+
+def verdict(plan: Plan, file: Path, total: int, right: int, problem: str, seconds: float) -> str:
     """Return the last line."""
-    what = f"{plan.nodes} nodes ({plan.topology.value}), {plan.file.name} of {size(total)}"
+    what = f"{plan.nodes} nodes ({plan.topology.value}), {file.name} of {size(total)}"
     if problem:
         return f"FAILED: {what}: {right} of {plan.nodes} copies verified; {problem}"
     return f"OK: {what}: {right} of {plan.nodes} copies verified in {seconds:.1f} s"
 
 
-def _check_room(directory: Path, needed: int) -> None:
+def make_file(directory: Path, count: int) -> Path:
+    """Make a file of ``count`` random bytes."""
+    path = directory / "random.bin"
+    with path.open("wb") as file:
+        for start in range(0, count, 1 << 20):
+            file.write(os.urandom(min(1 << 20, count - start)))
+    return path
+
+
+def check_space(directory: Path, needed: int) -> None:
+    """Raise :class:`ShareError` if the copies do not fit on the disk."""
     free = shutil.disk_usage(directory).free
     if needed > free:
-        raise CliError(f"the copies need {size(needed)} in {directory.parent}, where {size(free)} are free")
+        raise ShareError(f"the copies need {size(needed)} in {directory.parent}, where {size(free)} are free")
 
 
-def _promise() -> asyncio.Future[Any]:
-    """Return a future whose exception may go unseen: of several that fail together, one is told."""
-    promise: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    promise.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return promise
-
-
-def _has_result(future: asyncio.Future[Any]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
-
-
-def _settle(future: asyncio.Future[Any], result: Any) -> None:
-    if not future.done():
-        future.set_result(result)
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
-    return next((f": {line}" for line in reversed(lines) if line.strip()), "")
+def width_of(out: TextIO) -> int:
+    """Return how wide the summary may be."""
+    return shutil.get_terminal_size().columns if out.isatty() else WIDE

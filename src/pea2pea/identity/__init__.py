@@ -1,78 +1,87 @@
-"""One connection per peer, where peers are known by something better than an address. May import asyncio.
+"""One connection per peer, for nodes that know their peers by something better than an address. May import asyncio.
 
-Two nodes that dial each other have two connections. :class:`OnePerPeer` leaves one. Which, is for one side to
-decide, and both compute alike which side that is: the one with the smaller identity. It keeps the connection
-that was opened last (a peer that dials although it is connected has lost what was before) and ends the others;
-the one that it keeps is open by then. The other side ends nothing for ``settle_seconds``, then whatever the first
-has left over, again but the last: that happens where the first does not know this rule.
+Two nodes that dial each other get two connections. :class:`OnePerPeer` keeps one of them. The two sides must not choose
+independently, since each could end the connection that the other keeps. So one side decides: the one with the smaller
+identity, which both sides can compute. It keeps the connection that was opened last, since a peer that dials again has
+lost the earlier ones, and ends the others. The one it keeps is open by then.
 
-So there is no moment at which each side ends the connection that the other one keeps.
+The other side waits ``settle_seconds``. If there is more than one connection after that, because the first side does
+not follow this rule, it also keeps the one that was opened last.
 """
 
 from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import ClassVar, Unpack
 
 from ..addr import AddrLike
-from ..config import Config
 from ..errors import ConnectError, Pea2PeaError, SelfConnectError
-from ..lifecycle import ConnectionState, DisconnectReason, Origin
+from ..gate import Gate
+from ..instruments import Instrument
+from ..lifecycle import Cause, ConnectionState, DisconnectReason
 from ..network import Network, Socket
 from ..node import Node
 from ..peer import Peer
 from ..protocols import OnConnect, OnDisconnect
+from ..settings import Settings
 
 __all__ = ["DuplicateError", "OnePerPeer"]
 
 
 class DuplicateError(Pea2PeaError):
-    """The connection ended since there is another one with the same peer."""
+    """The connection was ended because there is another one with the same peer."""
 
 
 class OnePerPeer(Node, OnConnect, OnDisconnect):
-    """A node that knows its peers by their identities, and has one connection with each.
+    """A node that knows its peers by their identities, and keeps one connection with each.
 
-    A subclass that has an ``on_connect`` or ``on_disconnect`` of its own calls the one here first.
+    A subclass with an ``on_connect`` or ``on_disconnect`` of its own must call the one here first.
     """
 
-    #: Whether connections that are too many are ended. If not, :meth:`peer_of` gives the one that was opened last.
+    #: Whether duplicate connections are ended. If not, :meth:`peer_of` returns the one that was opened last.
     one_per_peer: ClassVar[bool] = True
-    #: Seconds that the side which decides has for it, before the other one does.
+    #: Seconds for the side that decides to end duplicate connections, before the other side does.
     settle_seconds: ClassVar[float] = 5.0
 
-    def __init__(self, config: Config | None = None, *, network: Network | None = None) -> None:
-        super().__init__(config, network=network)
-        # Those whose on_connect has run; no identity without a connection.
+    def __init__(
+        self,
+        *,
+        network: Network | None = None,
+        gate: Gate | None = None,
+        instruments: Iterable[Instrument] = (),
+        **settings: Unpack[Settings],
+    ) -> None:
+        super().__init__(network=network, gate=gate, instruments=instruments, **settings)
+        # The peers whose on_connect has run. Identities without a connection are removed.
         self._known: dict[bytes, list[Peer]] = {}
         self._settling: dict[bytes, asyncio.TimerHandle] = {}
 
     @property
     @abstractmethod
     def own_identity(self) -> bytes:
-        """What the other side's :meth:`identity_of` returns for this node."""
+        """The identity of this node: what :meth:`identity_of` returns for it on the other side."""
 
     @abstractmethod
     def identity_of(self, peer: Peer) -> bytes:
-        """Return who ``peer`` has proven to be; asked once its handshake is over."""
+        """Return the identity that ``peer`` has proven. Called after its handshake only."""
 
     def peer_of(self, identity: bytes) -> Peer | None:
-        """The connection with the node of this identity; the one opened last, while there are several."""
+        """Return the connection with this identity, or ``None``. If there are several, the one that was opened last."""
         known = self.connections_of(identity)
         return known[-1] if known else None
 
     def connections_of(self, identity: bytes) -> list[Peer]:
-        """All connections with the node of this identity that are not leaving, oldest first."""
-        # Not from _known: a peer that connect() has just returned is not in it yet.
-        return [
-            peer for peer in self.peers if peer._state is ConnectionState.OPEN and self.identity_of(peer) == identity
-        ]
+        """Return the open connections with this identity, oldest first, without those that are being torn down."""
+        # Not taken from _known: the on_connect of a peer that connect() has just returned may not have run yet.
+        opened = [peer for peer in self.peers if peer.state is ConnectionState.OPEN]
+        return [peer for peer in opened if self.identity_of(peer) == identity]
 
     async def connect_to(self, identity: bytes, addr: AddrLike, *, sock: Socket | None = None) -> Peer:
-        """Return the connection with the node of this identity; dial ``addr`` where there is none.
+        """Return the connection with this identity. If there is none, dial ``addr``.
 
-        Raises as :meth:`connect`, and :class:`ConnectError` where another node answers there.
+        Raises what :meth:`connect` raises, and :class:`ConnectError` if the node at ``addr`` has another identity.
         """
         found = self.peer_of(identity)
         if found is not None:
@@ -82,14 +91,20 @@ class OnePerPeer(Node, OnConnect, OnDisconnect):
         dialled = await self.connect(addr, sock=sock)
         if self.identity_of(dialled) != identity:
             await self.disconnect(dialled)
-            raise ConnectError(f"another node answers at {dialled.addr}")
+            raise ConnectError(f"{dialled.addr}: the node there has another identity than expected")
         return self.peer_of(identity) or dialled
 
     async def on_connect(self, peer: Peer) -> None:
-        """Take note of the peer, and end what is too much. Raises :class:`SelfConnectError` where it is this node."""
+        """Register the peer, and end duplicate connections.
+
+        A connection of this node to itself ends with a :class:`SelfConnectError` in its reason.
+        """
         identity = self.identity_of(peer)
         if self.one_per_peer and identity == self.own_identity:
-            raise SelfConnectError(f"{peer.addr} is this node itself")
+            # Not raised: an exception of on_connect counts as a mistake of the program, and this is none.
+            error = SelfConnectError(f"{peer.addr} has the identity of this node")
+            self.end(peer, DisconnectReason(Cause.DISCONNECTED, error))
+            return
         self._known.setdefault(identity, []).append(peer)
         if not self.one_per_peer or len(self._known[identity]) == 1:
             return
@@ -100,10 +115,10 @@ class OnePerPeer(Node, OnConnect, OnDisconnect):
             self._settling[identity] = timer
 
     async def on_disconnect(self, peer: Peer, reason: DisconnectReason) -> None:
-        """Forget the peer."""
+        """Remove the peer."""
         identity = self.identity_of(peer)
         known = self._known.get(identity, [])
-        if peer in known:  # it may have left before on_connect ran
+        if peer in known:  # its on_connect may not have run
             known.remove(peer)
         if len(known) < 2 and identity in self._settling:
             self._settling.pop(identity).cancel()
@@ -117,5 +132,5 @@ class OnePerPeer(Node, OnConnect, OnDisconnect):
     def _end_surplus(self, identity: bytes) -> None:
         connections = self.connections_of(identity)
         for peer in connections[:-1]:
-            error = DuplicateError(f"there is another connection with the same node: {connections[-1]}")
-            self._leave(peer, DisconnectReason(Origin.USER, error))
+            error = DuplicateError(f"there is another connection with the same peer: {connections[-1]}")
+            self.end(peer, DisconnectReason(Cause.REPLACED, error))

@@ -1,7 +1,7 @@
-"""Files with a secret in them: written whole or not at all, for their owner alone. Imports the standard library only.
+"""Files that contain a secret: written atomically, accessible to their owner only. Imports the standard library only.
 
-What a file holds, and which error its reader raises, is for those who use this: :mod:`pea2pea.noise`,
-:mod:`pea2pea.tls` and :mod:`pea2pea.libp2p`.
+The callers decide what a file contains and which error is raised: :mod:`pea2pea.noise`, :mod:`pea2pea.tls` and
+:mod:`pea2pea.libp2p`.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ __all__ = ["File", "check_private", "read_private", "write_private"]
 
 File = str | os.PathLike[str]
 
-#: Only the owner reads and writes.
+#: Read and write for the owner, nothing for others.
 MODE: Final = 0o600
 _OTHERS: Final = 0o077
 _HAS_OWNERS: Final = hasattr(os, "geteuid")
-#: Windows has no non-blocking ones, and translates the ends of lines unless told.
+#: Windows has no O_NONBLOCK, and translates line ends without O_BINARY.
 _FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def write_private(path: File, content: bytes, *, replace: bool = False) -> None:
-    """Write ``content`` to ``path``, for its owner alone; what anybody reads of it at any time is all or nothing.
+    """Write ``content`` to ``path`` atomically, accessible to its owner only.
 
-    Raises ``FileExistsError`` where there is a file already, unless it is to be replaced, and ``OSError``
-    where it cannot be written; then nothing is left behind.
+    A concurrent reader sees all of it or the file as it was. Raises ``FileExistsError`` if the file exists, unless
+    ``replace`` is set, and ``OSError`` if it cannot be written; the directory is left as it was then.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -48,12 +48,12 @@ def write_private(path: File, content: bytes, *, replace: bool = False) -> None:
 
 
 def read_private(path: File, most: int, error: Callable[[str], Exception]) -> bytes:
-    """Return what is in the file at ``path``: its first ``most`` bytes, and one more where there are more.
+    """Return the first ``most`` bytes of the file at ``path``, and one more if it is larger.
 
-    Raises ``error`` where it belongs to or can be used by others, or is no file, and ``OSError`` where it
-    cannot be read at all. What is checked is what is read, whoever moves files meanwhile.
+    Raises ``error`` if it is not a regular file, or if another user owns it or has access to it, and ``OSError`` if it
+    cannot be read. The checks are made on the opened file, so replacing it in between does not evade them.
     """
-    # Without waiting: a pipe that nobody writes to would never open, and is refused like all that is no file.
+    # Non-blocking: opening a pipe would wait for a writer. Pipes are refused, as is all that is not a regular file.
     descriptor = os.open(path, _FLAGS)
     try:
         _check(os.fstat(descriptor), path, error)
@@ -64,7 +64,7 @@ def read_private(path: File, most: int, error: Callable[[str], Exception]) -> by
 
 
 def check_private(path: File, error: Callable[[str], Exception]) -> None:
-    """Raise as :func:`read_private`; for a file that somebody else is going to read."""
+    """Check the file at ``path`` as :func:`read_private` does, before another library reads it."""
     _check(os.stat(path), path, error)
 
 
@@ -72,7 +72,7 @@ def _check(status: os.stat_result, path: File, error: Callable[[str], Exception]
     name = os.fspath(path)
     if not stat.S_ISREG(status.st_mode):
         raise error(f"{name}: not a file")
-    if not _HAS_OWNERS:  # Windows: the permissions of the directory hold
+    if not _HAS_OWNERS:  # Windows: the permissions of the directory apply
         return
     if status.st_uid != os.geteuid():
         raise error(f"{name}: belongs to another user")

@@ -1,9 +1,9 @@
-"""Being a libp2p peer: enough of it to talk to js-libp2p, py-libp2p, go-libp2p and rust-libp2p over TCP.
+"""A libp2p host over TCP, which talks to js-libp2p, py-libp2p, go-libp2p and rust-libp2p.
 
-Needs ``cryptography``, ``pyOpenSSL`` and ``protobuf``; may import the core, ``noise``, ``identity`` and ``keyfile``.
-The rooms, from the bottom up: ``errors``, ``varint``, ``schema``, ``peer_id``, ``multiaddr``, ``multistream``,
-``frames``, ``yamux`` and ``identify`` are pure; ``channel``, ``noise``, ``tls``, ``stream``, ``connection`` and
-``host`` are not.
+Needs ``cryptography``, ``pyOpenSSL`` and ``protobuf``. May import the core, ``noise``, ``identity`` and ``keyfile``.
+The modules, from the bottom up: ``errors``, ``varint``, ``schema``, ``peer_id``, ``certificates``, ``multiaddr``,
+``multistream``, ``frames``, ``limits``, ``yamux_stream``, ``yamux`` and ``identify`` are pure; ``channel``, ``noise``,
+``tls``, ``stream``, ``connection`` and ``host`` use asyncio.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from .errors import (
 )
 from .host import Handler, Host
 from .identify import Identified
+from .limits import YamuxLimits
 from .multiaddr import Multiaddr
 from .peer_id import Identity, PeerId, PublicKey
 from .stream import Stream
-from .yamux import YamuxLimits
 
 __all__ = [
     "ChannelError", "Connection", "GoneAwayError", "Handler", "Host", "Identified", "Identity", "IdentityFileError",

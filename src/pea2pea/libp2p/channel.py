@@ -1,4 +1,4 @@
-"""What a secure channel is, and how the two sides negotiate over it before there are frames. May import asyncio."""
+"""The interface of secure channels, and protocol negotiation on a reader and a writer. May import asyncio."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Message = TypeVar("Message")
 
 
 class Reader(Protocol):
-    """As much of a ``StreamReader`` as a negotiation needs."""
+    """The part of ``asyncio.StreamReader`` that a negotiation uses."""
 
     async def readexactly(self, n: int) -> bytes: ...
 
 
 class Writer(Protocol):
-    """As much of a ``StreamWriter`` as a negotiation needs."""
+    """The part of ``asyncio.StreamWriter`` that a negotiation uses."""
 
     def write(self, data: bytes) -> None: ...
 
@@ -28,45 +28,51 @@ class Writer(Protocol):
 
 
 class Channel(ABC):
-    """An encrypted connection with a peer that has proven who it is."""
+    """An encrypted connection with a peer that has proven its identity."""
 
-    #: The protocol as it was negotiated.
+    #: The protocol, as multistream-select negotiated it.
     name: str
-    #: Who is on the other side.
+    #: The id of the peer.
     remote_id: PeerId
 
     @abstractmethod
     def decoder(self, inner: Decoder[Message]) -> Decoder[Message]:
-        """Return what decrypts for ``inner``; asked for once, and the methods below are not used from then on."""
+        """Return a decoder that decrypts, and decodes the plaintext with ``inner``.
+
+        Called once. After that, :meth:`receive` and :meth:`received` must not be called.
+        """
 
     @abstractmethod
     def encoder(self, inner: Encoder[Message]) -> Encoder[Message]:
-        """Return what encrypts for ``inner``; likewise."""
+        """Return an encoder that encodes with ``inner``, and encrypts the bytes.
+
+        Called once. After that, :meth:`seal` must not be called.
+        """
 
     @abstractmethod
     def seal(self, plaintext: bytes) -> bytes:
-        """Return a little plaintext encrypted."""
+        """Return a short plaintext encrypted."""
 
     @abstractmethod
     async def receive(self, reader: asyncio.StreamReader) -> bytes:
-        """Return some plaintext; raise where the stream ends or was altered."""
+        """Return the next bytes of plaintext; raise if the stream ends, or was tampered with."""
 
     def received(self) -> bytes:
-        """Return the plaintext of what was taken from the reader and not asked for yet; asked for before a decoder is.
+        """Return the plaintext of bytes that :meth:`receive` has read but not returned.
 
-        Without it that would wait in the channel until the peer sends something more.
+        Called before :meth:`decoder`: a decoder would not see this plaintext until the peer sends something else.
         """
         return b""
 
 
 class SecureStream:
-    """A reader and writer of plaintext, for as long as the handshake lasts."""
+    """A reader and writer of plaintext, used for the negotiation that ends the handshake."""
 
     def __init__(self, channel: Channel, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._channel = channel
         self._reader = reader
         self._writer = writer
-        #: Plaintext that came and was not read: it belongs to whatever follows the handshake.
+        #: Plaintext that was received and not read: the first bytes of the multiplexed connection.
         self.rest = bytearray()
 
     async def readexactly(self, n: int) -> bytes:
@@ -84,7 +90,7 @@ class SecureStream:
 
 
 async def negotiate(negotiation: Negotiation, reader: Reader, writer: Writer) -> str:
-    """Run a negotiation to its end, and return the protocol. Reads nothing that is not part of it."""
+    """Run a negotiation and return the agreed protocol. Reads no byte beyond the negotiation."""
     while True:
         output = negotiation.take()
         if output:

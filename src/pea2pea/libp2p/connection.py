@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ..codec import KIB, Buffer, Decoder, Encoder
+from ..errors import SendError
 from ..waiting import Deadline
 from .channel import Channel
 from .errors import KeepaliveError, StreamResetError
 from .frames import Frame, FrameDecoder, FrameEncoder
+from .limits import YamuxLimits
 from .peer_id import PeerId
 from .stream import Stream
-from .yamux import Event, Happening, Yamux, YamuxLimits, YamuxStream
+from .yamux import Event, EventKind, Yamux
+from .yamux_stream import YamuxStream
 
 if TYPE_CHECKING:
     from ..peer import Peer
 
-#: Data that is taken off the streams before the system has had all of what was taken before.
+#: Bytes of data taken from the streams at once. They are flushed before more is taken, so that streams take turns.
 OUTPUT: Final = 512 * KIB
 
 Serve = Callable[[Stream], Awaitable[None]]
@@ -27,10 +30,11 @@ Flush = Callable[[], Awaitable[None]]
 
 
 class Connection:
-    """What a host's handshake makes: ``peer.session``.
+    """The session of a peer (``peer.session``), made by the host's handshake.
 
-    ``serve`` is run, in a task of its own, for each stream that the other side opens; these tasks
-    belong to the connection, and :meth:`aclose` ends them.
+    ``serve`` runs in a task of its own for each stream that the peer opens. The connection owns these tasks;
+    :meth:`aclose` cancels them. ``early`` is plaintext that was received behind the handshake. ``keepalive`` is the
+    time without a frame after which the peer is pinged, and the time in which it has to answer, in seconds.
     """
 
     def __init__(
@@ -45,38 +49,39 @@ class Connection:
     ) -> None:
         self.peer = peer
         self.channel = channel
-        self.yamux = Yamux(dialled=not peer.inbound, limits=limits)
-        # Frames that came in one packet with the end of the handshake, and the beginning of one that is not whole.
+        self.yamux: Yamux = Yamux(dialled=not peer.inbound, limits=limits)
+        # The whole frames in early are processed first; the decoder gets the rest.
         self._early, used = FrameDecoder().decode(memoryview(early))
         self._frames = FrameDecoder(early[used:])
         self._serve = serve
         self._streams: dict[YamuxStream, Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._wake = asyncio.Event()
-        self._interval, self._patience = keepalive
+        self._output_ready = asyncio.Event()
+        self._ping_interval, self._ping_timeout = keepalive
         self._deadline: Deadline | None = None
-        self._asked = False
+        self._pinged = False
         self._ended = False
-        # Frames were taken, and not all of them sent.
-        self._torn = False
+        # Frames were taken from Yamux, and not all of them were sent. Those in _unsent surely were not.
+        self._sending = False
+        self._unsent: list[Frame] = []
         self._failure: Exception | None = None
 
     @property
     def remote_id(self) -> PeerId:
-        """Who is on the other side."""
+        """The id of the peer."""
         return self.channel.remote_id
 
     @property
     def streams(self) -> list[Stream]:
-        """The streams that are open on either side."""
+        """The open streams."""
         return list(self._streams.values())
 
     def decoder(self) -> Decoder[Frame]:
-        """Return what takes the connection's bytes apart."""
+        """Return the decoder of the connection: it decrypts, and decodes frames."""
         return self.channel.decoder(self._frames)
 
     def encoder(self) -> Encoder[Frame]:
-        """Return what puts them together."""
+        """Return the encoder of the connection: it encodes frames, and encrypts."""
         return self.channel.encoder(FrameEncoder())
 
     def __repr__(self) -> str:
@@ -88,144 +93,152 @@ class Connection:
         """Open a stream. Raises :class:`GoneAwayError`, :class:`StreamLimitError`, :class:`StreamResetError`."""
         if self._ended:
             raise StreamResetError("the connection has ended")
-        stream = self._made(self.yamux.open())
-        self._wake.set()
+        stream = self.add_stream(self.yamux.open())
+        self._output_ready.set()
+        return stream
+
+    def add_stream(self, state: YamuxStream) -> Stream:
+        """Return a new :class:`Stream` for a stream that Yamux has opened."""
+        stream = self._streams[state] = Stream(self, state)
         return stream
 
     def write(self, state: YamuxStream, data: Buffer) -> None:
         """Queue ``data`` on a stream."""
         self.yamux.write(state, data)
-        self._wake.set()
+        self._output_ready.set()
 
     def finish(self, state: YamuxStream) -> None:
         """Queue the end of a stream."""
         self.yamux.finish(state)
-        self._wake.set()
+        self._output_ready.set()
 
     def reset(self, state: YamuxStream) -> None:
-        """Give a stream up."""
+        """Reset a stream."""
         self.yamux.reset(state)
         self._streams.pop(state, None)
-        self._wake.set()
+        self._output_ready.set()
 
     def consumed(self, state: YamuxStream, size: int) -> None:
-        """So much of a stream was read."""
+        """Count ``size`` bytes of a stream as read."""
         if size:
             self.yamux.consumed(state, size)
-            # Before the other side is told of a larger window.
+            # A larger window allows larger frames; the decoder must know before the peer does.
             self._frames.max_payload = self.yamux.largest_window
-            if self.yamux.has_output:
-                self._wake.set()
-
-    def _made(self, state: YamuxStream) -> Stream:
-        stream = self._streams[state] = Stream(self, state)
-        return stream
-
-    # -- in --------------------------------------------------------------------------------
-
-    def handle(self, frame: Frame) -> None:
-        """Take one frame that came. Raises :class:`YamuxError`."""
-        self._asked = False
-        if self._deadline is not None:
-            self._deadline.restart()
-        self.catch_up()
-        for event in self.yamux.receive(frame):
-            self._happened(event)
-        if self.yamux.has_output:
-            self._wake.set()
-
-    def catch_up(self) -> None:
-        """Take the frames that came with the handshake, if any are left."""
-        early, self._early = self._early, ()
-        for frame in early:
-            self.handle(frame)
-
-    def _happened(self, event: Event) -> None:
-        if event.stream is None:
-            return
-        if event.kind is Happening.OPENED:
-            self._start_serving(self._made(event.stream))
-            return
-        stream = self._streams.get(event.stream)
-        if stream is None:  # reset by what an event of the same frame brought about
-            return
-        if event.kind is Happening.DATA:
-            stream._feed(bytes(event.data))
-        elif event.kind is Happening.ENDED:
-            stream._ended()
-        elif event.kind is Happening.RESET:
-            stream._fail(StreamResetError(f"stream {stream.id} was reset by the other side"))
-        self._forget_if_over(event.stream)
-
-    def _start_serving(self, stream: Stream) -> None:
-        task = asyncio.get_running_loop().create_task(self._run(stream))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _run(self, stream: Stream) -> None:
-        await self._serve(stream)
+            self._wake()
 
     def _forget_if_over(self, state: YamuxStream) -> None:
         if not state.is_open:
             self._streams.pop(state, None)
 
-    # -- out -------------------------------------------------------------------------------
+    # -- receiving -------------------------------------------------------------------------
+
+    def handle(self, frame: Frame) -> None:
+        """Process a frame that was received. Raises :class:`YamuxError`."""
+        self._pinged = False
+        if self._deadline is not None:
+            self._deadline.restart()
+        self.handle_early()
+        for event in self.yamux.receive(frame):
+            self._handle_event(event)
+        self._wake()
+
+    def handle_early(self) -> None:
+        """Process the frames that were received behind the handshake, if that was not done yet."""
+        early, self._early = self._early, ()
+        for frame in early:
+            self.handle(frame)
+
+    def _handle_event(self, event: Event) -> None:
+        if event.stream is None:
+            return
+        if event.kind is EventKind.OPENED:
+            self._start_serving(self.add_stream(event.stream))
+            return
+        stream = self._streams.get(event.stream)
+        if stream is None:  # reset while an earlier event of the same frame was handled
+            return
+        if event.kind is EventKind.DATA:
+            stream.feed_data(bytes(event.data))
+        elif event.kind is EventKind.ENDED:
+            stream.feed_eof()
+        elif event.kind is EventKind.RESET:
+            stream.set_exception(StreamResetError(f"the peer reset stream {stream.id}"))
+        self._forget_if_over(event.stream)
+
+    def _start_serving(self, stream: Stream) -> None:
+        task = asyncio.get_running_loop().create_task(self._run_handler(stream))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run_handler(self, stream: Stream) -> None:
+        await self._serve(stream)
+
+    # -- sending ---------------------------------------------------------------------------
 
     async def run(self, send: Send, flush: Flush) -> None:
-        """Send what the streams have to send, and ask for a sign of life where none comes; ends by being cancelled.
+        """Send the output of the streams, and ping a silent peer, until cancelled.
 
-        Raises :class:`KeepaliveError` where there is none.
+        Raises :class:`KeepaliveError` if the peer does not answer.
         """
-        self._deadline = Deadline(asyncio.get_running_loop(), self._interval, self._fell_silent)
+        self._deadline = Deadline(asyncio.get_running_loop(), self._ping_interval, self._on_silence)
         self._deadline.restart()
         try:
-            self.catch_up()
+            self.handle_early()
             while self._failure is None:
                 if not self.yamux.has_output:
-                    self._wake.clear()
-                    await self._wake.wait()
+                    self._output_ready.clear()
+                    await self._output_ready.wait()
                 elif frames := self.yamux.take(OUTPUT):
-                    await self._send(frames, send, flush)
+                    await self.send_frames(frames, send, flush)
             raise self._failure
         finally:
             self._deadline.close()
 
-    async def _send(self, frames: Iterable[Frame], send: Send, flush: Flush) -> None:
-        self._torn = True
-        for frame in frames:
-            await send(frame)
-        self._torn = False
+    async def send_frames(self, frames: Sequence[Frame], send: Send, flush: Flush) -> None:
+        """Send frames taken from Yamux. If this is cancelled, :meth:`farewell` knows that some may be lost."""
+        self._sending = True
+        for n, frame in enumerate(frames):
+            try:
+                await send(frame)
+            except SendError:  # the connection is ending: on_disconnect sends them
+                self._unsent, self._sending = list(frames[n:]), False
+                raise
+        self._sending = False
         for stream in list(self._streams.values()):
-            stream._wake_writers()
-            self._forget_if_over(stream._state)
+            stream.wake_writers()
+            self._forget_if_over(stream.state)
         await flush()
 
-    def _fell_silent(self) -> None:
+    def _wake(self) -> None:
+        if self.yamux.has_output:
+            self._output_ready.set()
+
+    def _on_silence(self) -> None:
         assert self._deadline is not None
-        if self._asked:
-            self._failure = KeepaliveError("no answer to a ping of the connection")
+        if self._pinged:
+            self._failure = KeepaliveError(f"the peer did not answer a ping within {self._ping_timeout} seconds")
         else:
-            self._asked = True
+            self._pinged = True
             self.yamux.ping()
-            self._deadline.seconds = self._patience
+            self._deadline.seconds = self._ping_timeout
             self._deadline.restart()
-            self._deadline.seconds = self._interval
-        self._wake.set()
+            self._deadline.seconds = self._ping_interval
+        self._output_ready.set()
 
     # -- the end ---------------------------------------------------------------------------
 
-    def farewell(self, reason: int) -> list[Frame]:
-        """Return what is left to be sent when the connection ends by this side's will."""
-        self.yamux.go_away(reason)
-        # Where frames were lost on their way, what follows them would pass for what they carried.
-        return self.yamux.take(0 if self._torn else OUTPUT)
+    def farewell(self, code: int) -> list[Frame]:
+        """Return the last frames to send when this side ends the connection: queued data, and GoAway with ``code``."""
+        self.yamux.go_away(code)
+        # If data frames were lost, the peer would take the data after them for theirs: send control frames only.
+        return [*self._unsent, *self.yamux.take(0 if self._sending else OUTPUT)]
 
     async def aclose(self) -> None:
-        """The connection is over: fail all streams and end what serves them."""
+        """End all streams with :class:`StreamResetError`, and cancel the tasks that serve them."""
         self._ended = True
         self.yamux.end()
         for stream in self._streams.values():
-            stream._fail(StreamResetError("the connection has ended"))
+            stream.set_exception(StreamResetError("the connection has ended"))
         self._streams.clear()
         tasks = self._tasks - {asyncio.current_task()}
         for task in tasks:

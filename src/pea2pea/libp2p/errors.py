@@ -1,27 +1,27 @@
-"""What goes wrong between libp2p peers, one tree below that of the library. May import ``errors`` of the core.
+"""The errors of libp2p hosts, one tree below that of the library. May import ``errors`` of the core.
 
 ::
 
     Libp2pError                       (a Pea2PeaError)
-    ├── MalformedAddressError         text or bytes that are no multiaddr or peer id (a ConfigError)
-    ├── MalformedKeyError             a key that is none, or of a kind that is not known (a DecodeError)
-    │   └── KeyKindError              a private key of another kind than Ed25519 (an IdentityFileError, too)
-    ├── IdentityFileError             a file that others can use, or that holds no private key (an OSError)
-    ├── NegotiationError              multistream-select broken by the peer (a DecodeError)
-    ├── UnsupportedProtocolError      the peer speaks none of the protocols that were proposed (a ConnectionError)
-    ├── PeerIdentityError             it cannot prove who it is, or is not who was expected (a PermissionError)
-    ├── ChannelError                  the secure channel was refused, cut or altered (a DecodeError)
-    ├── YamuxError                    the peer broke the multiplexing protocol (a DecodeError)
-    │   ├── MalformedFrameError       a wrong version, type, flags or stream number
+    ├── MalformedAddressError         not a multiaddr, or not a peer id (also a ConfigError)
+    ├── MalformedKeyError             not a key, or a key of an unsupported kind (also a DecodeError)
+    │   └── KeyKindError              a private key that is not Ed25519 (also an IdentityFileError)
+    ├── IdentityFileError             a key file that is not private, or holds no private key (also an OSError)
+    ├── NegotiationError              the peer violated multistream-select (also a DecodeError)
+    ├── UnsupportedProtocolError      the peer supports none of the proposed protocols (also a ConnectionError)
+    ├── PeerIdentityError             the peer cannot prove its identity, or has another one (also a PermissionError)
+    ├── ChannelError                  the secure channel was refused, truncated or tampered with (also a DecodeError)
+    ├── YamuxError                    the peer violated Yamux (also a DecodeError)
+    │   ├── MalformedFrameError       a frame with an invalid version, type, flag or stream number
     │   ├── UnknownStreamError        a frame for a stream that was never opened
-    │   ├── WindowExceededError       more data than the window allowed
-    │   └── TooManyStreamsError       it went on opening streams that were refused, or took no replies
-    ├── StreamError                   this stream cannot go on (also a ConnectionError)
-    │   ├── StreamResetError          the other side reset it, or its connection ended
+    │   ├── WindowExceededError       more data than the receive window allowed
+    │   └── TooManyStreamsError       too many refused streams, or unread replies
+    ├── StreamError                   the stream cannot be used any more (also a ConnectionError)
+    │   ├── StreamResetError          the peer reset it, or its connection ended
     │   └── StreamClosedError         this side closed or reset it
-    ├── StreamLimitError              as many streams are open, or wait to be acknowledged, as may be
-    ├── GoneAwayError                 the peer takes no more streams
-    └── KeepaliveError                no answer to a ping of the connection (a PeerTimeoutError)
+    ├── StreamLimitError              too many streams are open, or not acknowledged yet
+    ├── GoneAwayError                 the peer accepts no more streams on this connection
+    └── KeepaliveError                the peer did not answer a ping in time (also a PeerTimeoutError)
 """
 
 from __future__ import annotations
@@ -30,86 +30,86 @@ from ..errors import ConfigError, DecodeError, Pea2PeaError, PeerTimeoutError
 
 
 class Libp2pError(Pea2PeaError):
-    """Everything that is wrong between libp2p peers."""
+    """Base of all errors of libp2p hosts."""
 
 
 class MalformedAddressError(Libp2pError, ConfigError):
-    """Text or bytes that are no multiaddr, or no peer id."""
+    """Text or bytes are not a multiaddr, or not a peer id."""
 
     def __init__(self, problem: str) -> None:
         ConfigError.__init__(self, "multiaddr", problem)
 
 
 class MalformedKeyError(Libp2pError, DecodeError):
-    """A key that is none, or a public one of a kind that is not known."""
+    """Bytes are not a key, or are a public key of an unsupported kind."""
 
 
 class IdentityFileError(Libp2pError, OSError):
-    """A file that others than its owner can use, or that does not hold a private key."""
+    """A key file can be used by others than its owner, or holds no private key."""
 
 
 class KeyKindError(MalformedKeyError, IdentityFileError):
-    """A private key of another kind than Ed25519, whether in a file or not."""
+    """A private key, in a file or in memory, is not an Ed25519 key."""
 
 
 class NegotiationError(Libp2pError, DecodeError):
-    """The peer broke the rules of multistream-select."""
+    """The peer violated multistream-select."""
 
 
 class UnsupportedProtocolError(Libp2pError, ConnectionError):
-    """The peer speaks none of the protocols that were proposed; ``protocols`` are these."""
+    """The peer supports none of the proposed protocols, which are in ``protocols``."""
 
     def __init__(self, protocols: tuple[str, ...]) -> None:
-        super().__init__(f"the peer speaks none of {', '.join(protocols)}")
+        super().__init__(f"the peer supports none of {', '.join(protocols)}")
         self.protocols = protocols
 
 
 class PeerIdentityError(Libp2pError, PermissionError):
-    """The peer cannot prove who it is, or is not who was expected."""
+    """The peer cannot prove its identity, or it is not the expected peer."""
 
 
 class ChannelError(Libp2pError, DecodeError):
-    """The secure channel was refused by the peer, cut, or altered on the way."""
+    """The secure channel was refused by the peer, truncated, or tampered with."""
 
 
 class YamuxError(Libp2pError, DecodeError):
-    """The peer broke the multiplexing protocol; the connection ends."""
+    """The peer violated Yamux; the connection is closed."""
 
 
 class MalformedFrameError(YamuxError):
-    """A frame of a wrong version, type, flags or stream number."""
+    """A frame has an invalid version, type, flag or stream number."""
 
 
 class UnknownStreamError(YamuxError):
-    """A frame for a stream that nobody opened."""
+    """A frame belongs to a stream that was never opened."""
 
 
 class WindowExceededError(YamuxError):
-    """The peer sent more than the window of the stream allowed."""
+    """The peer sent more data than the receive window allowed."""
 
 
 class TooManyStreamsError(YamuxError):
-    """The peer went on opening streams that were refused, or wanted replies and took none."""
+    """The peer kept opening streams that were refused, or caused more replies than it reads."""
 
 
 class StreamError(Libp2pError, ConnectionError):
-    """This stream cannot go on; the others can."""
+    """The stream cannot be used any more. The other streams of the connection can."""
 
 
 class StreamResetError(StreamError):
-    """The other side reset the stream, or its connection ended."""
+    """The peer reset the stream, or its connection ended."""
 
 
 class StreamClosedError(StreamError):
-    """This side closed or reset the stream before."""
+    """This side closed or reset the stream."""
 
 
 class StreamLimitError(Libp2pError):
-    """As many streams are open, or wait to be acknowledged, as the limits allow."""
+    """A limit on streams that are open, or not acknowledged yet, is reached."""
 
 
 class GoneAwayError(Libp2pError):
-    """The peer takes no more streams on this connection."""
+    """The peer accepts no more streams on this connection."""
 
 
 class KeepaliveError(Libp2pError, PeerTimeoutError):

@@ -1,6 +1,7 @@
 """Yamux frames and their codec. Pure. May import ``codec`` and ``errors``.
 
-A header of 12 bytes: version, type, flags, stream, length; behind a Data frame's, so many bytes of payload.
+A frame is a header of 12 bytes (version, type, flags, stream, length), followed in a Data frame by ``length`` bytes of
+payload.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ VERSION: Final = 0
 DATA, WINDOW_UPDATE, PING, GO_AWAY = range(4)
 SYN, ACK, FIN, RST = 1, 2, 4, 8
 
-#: What a stream may receive before anything is agreed on: the specification's 256 KiB.
+#: Both windows of a new stream. The specification fixes this value.
 INITIAL_WINDOW: Final = 256 * 1024
 _TYPES: Final = ("Data", "WindowUpdate", "Ping", "GoAway")
 _FLAGS: Final = ((SYN, "SYN"), (ACK, "ACK"), (FIN, "FIN"), (RST, "RST"))
 
 
 class Frame(NamedTuple):
-    """One frame. ``length`` is the size of the payload, the window's growth, a ping's value or a reason to go away."""
+    """One frame. ``length`` is the size of the payload, the growth of a window, a ping's value or a GoAway code."""
 
     kind: int
     flags: int
@@ -40,23 +41,21 @@ class Frame(NamedTuple):
 
 
 class FrameDecoder(Decoder[Frame]):
-    """Takes a stream apart into frames. Raises :class:`MalformedFrameError` for what is none.
+    """Decodes frames. Raises :class:`MalformedFrameError`, and :class:`FrameTooLargeError` from the header alone.
 
-    ``max_payload`` bounds a Data frame from its header. It may be raised as windows grow: nobody
-    may send more at once than the largest of them.
+    ``head`` is the beginning of the stream, if it was received before the decoder was made: less than one frame.
     """
 
     __slots__ = ("_head", "max_payload")
 
     def __init__(self, head: bytes = b"") -> None:
-        #: No payload may be larger.
-        self.max_payload = INITIAL_WINDOW
-        # Bytes of a frame that came with the negotiation before, and stand in front of all others.
+        #: The largest payload allowed. The connection raises it when a window grows: no frame may exceed a window.
+        self.max_payload: int = INITIAL_WINDOW
         self._head = head
 
     def decode(self, buffer: memoryview) -> tuple[Sequence[Frame], int]:
         if self._head:
-            return self._decode_behind_head(buffer)
+            return self._decode_after_head(buffer)
         frames: list[Frame] = []
         position, size = 0, len(buffer)
         while size - position >= HEADER.size:
@@ -66,7 +65,7 @@ class FrameDecoder(Decoder[Frame]):
                 try:
                     self._check(version, kind, flags, length)
                 except ValueError:
-                    if frames:  # the next call raises
+                    if frames:  # return these; the next call raises
                         break
                     raise
             if kind:
@@ -88,24 +87,24 @@ class FrameDecoder(Decoder[Frame]):
     def finish(self, rest: memoryview) -> Sequence[Frame]:
         return super().finish(memoryview(self._head + bytes(rest)))
 
-    def _decode_behind_head(self, buffer: memoryview) -> tuple[Sequence[Frame], int]:
+    def _decode_after_head(self, buffer: memoryview) -> tuple[Sequence[Frame], int]:
         head, self._head = self._head, b""
         frames, used = self.decode(memoryview(head + bytes(buffer)))
         if not used:
             self._head = head
             return (), 0
-        # The head was less than a frame, so all of it is used now.
+        # The head is shorter than a frame, so the first frame has used all of it.
         return frames, used - len(head)
 
     def _check(self, version: int, kind: int, flags: int, length: int) -> None:
         if version != VERSION or kind > GO_AWAY or flags > (SYN | ACK | FIN | RST):
-            raise MalformedFrameError(f"a frame of version {version}, type {kind}, flags {flags:#x}")
+            raise MalformedFrameError(f"not a Yamux frame: version {version}, type {kind}, flags {flags:#x}")
         if not kind and length > self.max_payload:
-            raise FrameTooLargeError(f"a frame claims {length} bytes, the largest window has {self.max_payload}")
+            raise FrameTooLargeError(f"a frame of {length} bytes exceeds the largest window ({self.max_payload} bytes)")
 
 
 class FrameEncoder(Encoder[Frame]):
-    """Turns frames into bytes; equal to every other."""
+    """Encodes frames. It has no state, so all encoders are equal."""
 
     __slots__ = ()
 

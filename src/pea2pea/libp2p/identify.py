@@ -1,4 +1,4 @@
-"""Identify: who a peer says it is, where it listens and what it speaks. Pure. May import ``schema``, ``multiaddr``."""
+"""The identify protocol: a peer's key, addresses and protocols. Pure. May import ``schema``, ``multiaddr``."""
 
 from __future__ import annotations
 
@@ -14,42 +14,39 @@ from .peer_id import PublicKey
 
 IDENTIFY: Final = "/ipfs/id/1.0.0"
 PROTOCOL_VERSION: Final = "ipfs/0.1.0"
-#: No message is larger; go-libp2p and js-libp2p allow 8 KiB.
+#: Bytes of a message. go-libp2p and js-libp2p have the same limit.
 MAX_SIZE: Final = 8 * KIB
-#: Addresses that are kept of what a peer announces.
+#: Listening addresses of a peer; further ones are ignored.
 MAX_ADDRESSES: Final = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Identified:
-    """What a peer says of itself. Nothing of it is proven but the key, which is checked against its peer id."""
+    """What a peer reports about itself. Only the key is verified (against the peer id); the rest is a claim."""
 
     public_key: PublicKey | None = None
     listen_addrs: tuple[Multiaddr, ...] = ()
     protocols: tuple[str, ...] = ()
-    #: Where it sees this side's connection come from.
+    #: The address of this side, as the peer sees it.
     observed_addr: Multiaddr | None = None
     protocol_version: str = ""
     agent_version: str = ""
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Identified:
-        """Return what is in a message. Raises :class:`DecodeError`.
-
-        Addresses of kinds that are not known are left out.
-        """
+        """Return the content of a message. Raises :class:`DecodeError`. Unsupported addresses are left out."""
         message = schema.decode("Identify", data)
         return cls(
             public_key=PublicKey(message.public_key) if message.HasField("public_key") else None,
-            listen_addrs=tuple(_known(message.listen_addrs[:MAX_ADDRESSES])),
+            listen_addrs=tuple(_supported(message.listen_addrs[:MAX_ADDRESSES])),
             protocols=tuple(message.protocols),
-            observed_addr=next(iter(_known([message.observed_addr])), None),
+            observed_addr=next(iter(_supported([message.observed_addr])), None),
             protocol_version=message.protocol_version,
             agent_version=message.agent_version,
         )
 
     def to_bytes(self) -> bytes:
-        """Return the message."""
+        """Return the encoded message."""
         fields: dict[str, object] = {
             "listen_addrs": [address.to_bytes() for address in self.listen_addrs],
             "protocols": self.protocols,
@@ -63,11 +60,11 @@ class Identified:
         return schema.encode("Identify", **fields)
 
 
-def _known(addresses: Iterable[bytes]) -> list[Multiaddr]:
-    return [parsed for address in addresses if (parsed := _parsed(address))]
+def _supported(addresses: Iterable[bytes]) -> list[Multiaddr]:
+    return [parsed for address in addresses if (parsed := _parse(address))]
 
 
-def _parsed(address: bytes) -> Multiaddr | None:
+def _parse(address: bytes) -> Multiaddr | None:
     try:
         return Multiaddr.from_bytes(address) if address else None
     except MalformedAddressError:

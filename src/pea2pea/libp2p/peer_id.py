@@ -1,8 +1,7 @@
-"""Peer ids and the keys behind them: who a peer is, and how it proves it. Pure. May import ``errors``, ``schema``
-and ``keyfile``.
+"""Peer ids, and the keys they are made from. Pure. May import ``errors``, ``schema`` and ``keyfile``.
 
-A peer id is the multihash of a public key, as the peer-ids specification has it. This side's own keys are
-Ed25519; the other kinds are recognised, and their signatures checked.
+A peer id is the multihash of a public key, as the peer-ids specification defines it. This side's own keys are Ed25519.
+Signatures of peers are verified for all four kinds of the specification.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from ..errors import DecodeError
 from ..keyfile import File, read_private, write_private
 from . import schema
-from .errors import IdentityFileError, KeyKindError, MalformedAddressError, MalformedKeyError
+from .errors import IdentityFileError, KeyKindError, MalformedAddressError, MalformedKeyError, PeerIdentityError
 from .varint import decode_varint
 
 RSA, ED25519, SECP256K1, ECDSA = range(4)
@@ -32,15 +31,15 @@ _KINDS: Final = ("RSA", "Ed25519", "secp256k1", "ECDSA")
 
 _IDENTITY: Final = 0x00
 _SHA2_256: Final = 0x12
-#: A key up to this size is in the id itself; of a larger one, its hash is.
+#: A public key of at most so many bytes is part of the id (as an identity multihash). A larger one is hashed.
 MAX_INLINE_KEY: Final = 42
-#: CIDv1, and the codec "libp2p-key".
+#: CIDv1 with the codec "libp2p-key".
 _CID_PREFIX: Final = b"\x01\x72"
-#: No id has more bytes; longer text is refused before it is decoded, which takes quadratic time.
+#: Characters of a peer id. Longer text is refused before it is decoded, since decoding base58 takes quadratic time.
 MAX_TEXT: Final = 128
-#: RSA keys outside of these bits are worth nothing, or take too long.
+#: Sizes of RSA keys that are accepted: smaller ones are insecure, and larger ones slow to verify.
 RSA_BITS: Final = range(2048, 8193)
-#: More than a private key of any kind needs; a file that is larger holds none, and is not read further.
+#: Bytes of a key file: more than a private key of any kind needs. A larger file is refused, and not read to its end.
 MAX_FILE: Final = 8192
 
 _ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
@@ -48,29 +47,29 @@ _ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 @dataclass(frozen=True, slots=True, repr=False, order=True)
 class PeerId:
-    """Who a peer is: the multihash of its public key."""
+    """The identity of a peer: the multihash of its public key."""
 
     multihash: bytes
 
     def __post_init__(self) -> None:
         if not _is_multihash(self.multihash):
-            raise MalformedAddressError(f"{self.multihash!r} is no peer id")
+            raise MalformedAddressError(f"expected the multihash of a public key, got {self.multihash!r}")
 
     @classmethod
     def of_key(cls, public_key: bytes) -> PeerId:
-        """Return the id of a public key in its protobuf form."""
+        """Return the id of a public key, which is given in its protobuf form."""
         if len(public_key) <= MAX_INLINE_KEY:
             return cls(bytes((_IDENTITY, len(public_key))) + public_key)
         return cls(bytes((_SHA2_256, 32)) + hashlib.sha256(public_key).digest())
 
     @classmethod
     def parse(cls, text: str) -> PeerId:
-        """Return the id in ``text``: base58 (``12D3...``, ``Qm...``) or a CID in base32 or base58.
+        """Parse ``text``: base58 (``12D3...``, ``Qm...``), or a CID in base32 or base58.
 
         Raises :class:`MalformedAddressError`.
         """
         if len(text) > MAX_TEXT:
-            raise MalformedAddressError(f"a peer id of {len(text)} characters")
+            raise MalformedAddressError(f"a peer id of {len(text)} characters; at most {MAX_TEXT} are allowed")
         if text.startswith(("1", "Qm")):
             return cls(base58_decode(text))
         if text.startswith("b"):
@@ -78,20 +77,20 @@ class PeerId:
         elif text.startswith("z"):
             cid = base58_decode(text[1:])
         else:
-            raise MalformedAddressError(f"{text!r} is no peer id")
+            raise MalformedAddressError(f"expected a peer id, such as '12D3KooW...' or 'Qm...', got {text!r}")
         if not cid.startswith(_CID_PREFIX):
-            raise MalformedAddressError(f"{text!r} is no CID of a peer id")
+            raise MalformedAddressError(f"{text!r} is a CID, but not that of a libp2p key")
         return cls(cid.removeprefix(_CID_PREFIX))
 
     @property
     def cid(self) -> str:
-        """The other text form: a CIDv1 in base32."""
+        """The id as a CIDv1 in base32, its other text form."""
         encoded = base64.b32encode(_CID_PREFIX + self.multihash).decode().rstrip("=").lower()
         return f"b{encoded}"
 
     @property
     def public_key(self) -> PublicKey | None:
-        """The key, where it is small enough to be in the id itself."""
+        """The public key, or ``None`` if the id holds only its hash."""
         return PublicKey(self.multihash[2:]) if self.multihash[0] == _IDENTITY else None
 
     def __str__(self) -> str:
@@ -101,39 +100,46 @@ class PeerId:
         return f"<PeerId {self}>"
 
 
-class PublicKey:
-    """A public key of any of the four kinds. Raises :class:`MalformedKeyError` for what is none.
+def check_expected(found: PeerId, expected: PeerId | None) -> PeerId:
+    """Return ``found``. Raises :class:`PeerIdentityError` if another peer was expected."""
+    if expected is not None and found != expected:
+        raise PeerIdentityError(f"expected the peer {expected}, got {found}")
+    return found
 
-    Equal where the bytes are.
+
+class PublicKey:
+    """A public key of one of the four kinds, made from its protobuf form. Raises :class:`MalformedKeyError`.
+
+    Keys are equal if their protobuf forms are.
     """
 
     __slots__ = ("_verify", "encoded", "kind")
 
     #: The key in its protobuf form.
     encoded: bytes
-    #: RSA, ED25519, SECP256K1 or ECDSA.
+    #: ``RSA``, ``ED25519``, ``SECP256K1`` or ``ECDSA``.
     kind: int
 
     def __init__(self, encoded: bytes) -> None:
         try:
             message = schema.decode("PublicKey", encoded)
             if not (message.HasField("type") and message.HasField("data")):
-                raise MalformedKeyError("a public key without a type or without data")
+                raise MalformedKeyError("a public key without type or data")
             self._verify = _verifier(message.type, message.data)
         except MalformedKeyError:
             raise
-        except (ValueError, UnsupportedAlgorithm) as error:  # what cryptography, and schema, raise
-            raise MalformedKeyError("bytes that are no public key") from error
+        except (ValueError, UnsupportedAlgorithm) as error:  # from cryptography, and from schema
+            raise MalformedKeyError("expected a public key in its protobuf form, got other bytes") from error
         self.encoded = encoded
         self.kind = message.type
 
     @property
     def peer_id(self) -> PeerId:
-        """Who has this key."""
+        """The id of the peer that has this key."""
         return PeerId.of_key(self.encoded)
 
     def verify(self, signature: bytes, data: bytes) -> bool:
-        """Whether ``signature`` was made for ``data`` with the private key."""
+        """Return whether ``signature`` was made for ``data`` with the private key."""
         try:
             self._verify(signature, data)
         except InvalidSignature:
@@ -151,59 +157,62 @@ class PublicKey:
 
 
 class Identity:
-    """This side's Ed25519 key. Its ``repr`` tells the id, and it is not pickled."""
+    """An Ed25519 private key, and the peer id that it proves. Its ``repr`` shows the id only; it cannot be pickled."""
 
     __slots__ = ("_private", "peer_id", "public_key")
 
     def __init__(self, private: Ed25519PrivateKey) -> None:
         self._private = private
         data = private.public_key().public_bytes_raw()
-        #: What the other side checks signatures with.
-        self.public_key = PublicKey(schema.encode("PublicKey", type=ED25519, data=data))
-        #: Who this side is.
-        self.peer_id = self.public_key.peer_id
+        #: The key that verifies this identity's signatures.
+        self.public_key: PublicKey = PublicKey(schema.encode("PublicKey", type=ED25519, data=data))
+        #: The peer id.
+        self.peer_id: PeerId = self.public_key.peer_id
 
     @classmethod
     def generate(cls) -> Identity:
-        """Return a new identity."""
+        """Return an identity with a new key."""
         return cls(Ed25519PrivateKey.generate())
 
     @classmethod
     def from_bytes(cls, encoded: bytes) -> Identity:
-        """Return the identity that :meth:`to_bytes` gave.
+        """Return the identity that :meth:`to_bytes` encoded.
 
-        Raises :class:`MalformedKeyError`, of which :class:`KeyKindError` for a key that is not Ed25519.
+        Raises :class:`MalformedKeyError`, or its subclass :class:`KeyKindError` for a key that is not Ed25519.
         """
         data = _ed25519_data(encoded)
         identity = cls(Ed25519PrivateKey.from_private_bytes(data[:32]))
-        # Older files repeat the public key at their end.
+        # Old implementations wrote the public key twice.
         if data[32:64] != data[-32:] or not identity.public_key.encoded.endswith(data[32:64]):
-            raise MalformedKeyError("a private key with the public key of another")
+            raise MalformedKeyError("a private key with the public key of another one")
         return identity
 
     def to_bytes(self) -> bytes:
-        """Return the private key in its protobuf form, for whoever has to keep it."""
+        """Return the private key in its protobuf form, unencrypted."""
         data = self._private.private_bytes_raw() + self._private.public_key().public_bytes_raw()
         return schema.encode("PrivateKey", type=ED25519, data=data)
 
     @classmethod
     def load(cls, path: File) -> Identity:
-        """Return the identity in the file at ``path``.
+        """Load the identity from the file at ``path``.
 
-        Raises :class:`IdentityFileError` where it belongs to or can be used by others, or holds no key, of which
-        :class:`KeyKindError` where it holds one that is not Ed25519; ``OSError`` where it cannot be read at all.
+        Raises :class:`IdentityFileError` if the file belongs to another user, can be used by others or holds no
+        private key, its subclass :class:`KeyKindError` if the key is not Ed25519, and ``OSError`` if the file cannot be
+        read.
         """
         content = read_private(path, MAX_FILE, IdentityFileError)
         try:
             return cls.from_bytes(content)
         except KeyKindError as error:
-            raise KeyKindError(f"{os.fspath(path)}: holds {error}") from None
-        except MalformedKeyError:  # nothing of the content is to be in a log
-            raise IdentityFileError(f"{os.fspath(path)}: holds no private key") from None
+            raise KeyKindError(f"{os.fspath(path)}: {error}") from None
+        except MalformedKeyError:  # without a cause, so that a logged traceback shows nothing of the content
+            raise IdentityFileError(f"{os.fspath(path)}: the file holds no private key") from None
 
     @classmethod
     def load_or_make(cls, path: File) -> Identity:
-        """Return the identity at ``path``, or make one there; who else does so at once gets the same. Raises as both.
+        """Load the identity from ``path``; if there is no file, save a new identity there.
+
+        Programs that call this at the same time get the same identity. Raises as :meth:`load` and :meth:`save`.
         """
         try:
             return cls.load(path)
@@ -216,10 +225,10 @@ class Identity:
         return made
 
     def save(self, path: File, *, replace: bool = False) -> None:
-        """Write the private key, in its protobuf form, to ``path``: for its owner alone, whole or not at all.
+        """Save the private key to ``path``, in its protobuf form, unencrypted, readable by its owner only.
 
-        Raises ``FileExistsError`` where there is a file already, unless it is to be replaced: with its key a
-        host loses its peer id.
+        The file is written whole or not at all. Raises ``FileExistsError`` if there is a file and ``replace`` is false,
+        since the host whose key is overwritten loses its peer id.
         """
         write_private(path, self.to_bytes(), replace=replace)
 
@@ -231,7 +240,7 @@ class Identity:
         return f"<Identity {self.peer_id}>"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        raise TypeError("an identity is not pickled: save it with save()")
+        raise TypeError("an identity cannot be pickled, since it holds a private key: use save() or to_bytes()")
 
 
 # Keys
@@ -241,18 +250,18 @@ _Verify = Callable[[bytes, bytes], None]
 
 
 def _ed25519_data(encoded: bytes) -> bytes:
-    """What is in the protobuf form of a private key: that key, and the public one once or twice."""
+    """Return the data of a private key in protobuf form: the private key, and the public key once or twice."""
     try:
         message = schema.decode("PrivateKey", encoded)
     except DecodeError:
-        raise MalformedKeyError("bytes that are no private key") from None
+        raise MalformedKeyError("expected a private key in its protobuf form, got other bytes") from None
     if not (message.HasField("type") and message.HasField("data")):
-        raise MalformedKeyError("a private key without a type or without data")
+        raise MalformedKeyError("a private key without type or data")
     if message.type != ED25519:
         kind = _KINDS[message.type] if message.type < len(_KINDS) else "unknown"
-        raise KeyKindError(f"a private key of the kind {kind}, and Ed25519 is all that is used here")
+        raise KeyKindError(f"expected an Ed25519 private key, got one of the kind {kind}")
     if len(message.data) not in (64, 96):
-        raise MalformedKeyError("a private key of a wrong size")
+        raise MalformedKeyError(f"an Ed25519 private key needs 64 or 96 bytes of data, got {len(message.data)}")
     return bytes(message.data)
 
 
@@ -269,7 +278,7 @@ def _verifier(kind: int, data: bytes) -> _Verify:
         key = load_der_public_key(data)
         if isinstance(key, rsa.RSAPublicKey) and key.key_size in RSA_BITS:
             return _of_rsa(key)
-    raise MalformedKeyError(f"a public key of a kind ({kind}) or size that is not known")
+    raise MalformedKeyError(f"a public key of an unsupported kind ({kind}) or size")
 
 
 def _of_curve(key: ec.EllipticCurvePublicKey) -> _Verify:
@@ -295,7 +304,7 @@ def _is_multihash(data: bytes) -> bool:
 
 
 def base58_encode(data: bytes) -> str:
-    """Return ``data`` in base58 with Bitcoin's alphabet."""
+    """Return ``data`` in base58 (Bitcoin's alphabet)."""
     number = int.from_bytes(data)
     digits = []
     while number:
@@ -306,12 +315,12 @@ def base58_encode(data: bytes) -> str:
 
 
 def base58_decode(text: str) -> bytes:
-    """Return what :func:`base58_encode` encoded. Raises :class:`MalformedAddressError`."""
+    """Return the bytes that ``text`` encodes in base58. Raises :class:`MalformedAddressError`."""
     number = 0
     for character in text:
         digit = _ALPHABET.find(character)
         if digit < 0:
-            raise MalformedAddressError(f"{character!r} is not of base58")
+            raise MalformedAddressError(f"{character!r} is not a base58 character")
         number = number * 58 + digit
     zeroes = len(text) - len(text.lstrip("1"))
     return bytes(zeroes) + number.to_bytes((number.bit_length() + 7) // 8)
@@ -324,5 +333,5 @@ def _base32_decode(text: str) -> bytes:
     except binascii.Error:
         raise MalformedAddressError(f"{text!r} is not base32") from None
     if text != text.lower() or base64.b32encode(decoded).decode() != padded:
-        raise MalformedAddressError(f"{text!r} is not the base32 of anything")
+        raise MalformedAddressError(f"{text!r} is not base32 in lower case, without unused bits")
     return decoded

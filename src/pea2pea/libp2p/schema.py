@@ -1,7 +1,7 @@
-"""The protobuf messages of libp2p, built once from their fields by the ``protobuf`` library. Pure.
+"""The protobuf messages of libp2p, defined at import with the ``protobuf`` library. Pure.
 
-Field numbers are those of the specifications (peer-ids, noise, identify). They are written in the order of
-their numbers, so that a key has one encoding.
+The field numbers come from the specifications (peer-ids, noise, identify). Fields are written in the order of their
+numbers, so that each key has one encoding, and one peer id.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _NUMBER: Final = (_Field.TYPE_UINT64, _Field.LABEL_OPTIONAL)
 _MANY_BYTES: Final = (_Field.TYPE_BYTES, _Field.LABEL_REPEATED)
 _MANY_TEXTS: Final = (_Field.TYPE_STRING, _Field.LABEL_REPEATED)
 
-# A key's type is an enumeration on paper; as a number it has the same bytes, and a kind that is not known survives.
+# The specification makes a key's type an enumeration. As an integer it has the same encoding, and protobuf does not
+# discard a type that it does not know.
 _MESSAGES: Final = {
     "PublicKey": {"type": (1, _NUMBER), "data": (2, _BYTES)},
     "PrivateKey": {"type": (1, _NUMBER), "data": (2, _BYTES)},
@@ -56,13 +57,13 @@ _CLASSES: Final = _build()
 
 
 def encode(name: str, **fields: object) -> bytes:
-    """Return the message ``name`` with these fields as bytes."""
+    """Return the message ``name`` with these fields, encoded."""
     return _CLASSES[name](**fields).SerializeToString(deterministic=True)
 
 
 def decode(name: str, data: bytes) -> Any:
-    """Return the message ``name`` in ``data``. Raises :class:`DecodeError` where there is none."""
+    """Return the message ``name`` decoded from ``data``. Raises :class:`DecodeError`."""
     try:
         return _CLASSES[name].FromString(data)
     except ProtobufError as error:
-        raise DecodeError(f"{len(data)} bytes are no {name}") from error
+        raise DecodeError(f"expected a protobuf message {name}, got {len(data)} other bytes") from error

@@ -1,6 +1,6 @@
-"""A stream of one connection, as a program reads and writes it. May import asyncio.
+"""A stream of a connection, as a program reads and writes it. May import asyncio.
 
-The names are those of ``StreamReader`` and ``StreamWriter``.
+Methods have the names of ``asyncio.StreamReader`` and ``asyncio.StreamWriter``.
 """
 
 from __future__ import annotations
@@ -13,35 +13,36 @@ from typing import TYPE_CHECKING, Final, Self
 from ..codec import KIB, Buffer
 from .errors import StreamClosedError, StreamResetError
 from .peer_id import PeerId
-from .yamux import YamuxStream
+from .yamux_stream import YamuxStream
 
 if TYPE_CHECKING:
     from ..peer import Peer
     from .connection import Connection
 
-#: What may wait to be sent before :meth:`Stream.drain` waits.
+#: Bytes that may be queued for sending before :meth:`Stream.drain` waits.
 HIGH_WATER: Final = 512 * KIB
 
 
 class Stream:
-    """Bytes both ways, in order. What was received and not read is bounded by the stream's window.
+    """A bidirectional byte stream. The receive window bounds the data that was received and not read.
 
-    Raises :class:`StreamResetError` once the other side has reset it or the connection has ended, and
-    :class:`StreamClosedError` where this side did.
+    Its methods raise :class:`StreamResetError` after the peer has reset it or the connection has ended, and
+    :class:`StreamClosedError` after this side has closed or reset it. As a context manager it is closed at the end, or
+    reset if an exception leaves the block.
     """
 
     __slots__ = (
-        "_connection", "_drained", "_error", "_first", "_reading", "_received", "_size", "_state", "_waiter",
-        "protocol",
+        "_connection", "_drained", "_error", "_first", "_reading", "_received", "_size", "_waiter", "protocol", "state",
     )
 
     def __init__(self, connection: Connection, state: YamuxStream) -> None:
         self._connection = connection
-        self._state = state
-        #: What was negotiated for it.
-        self.protocol = ""
+        #: The stream as Yamux sees it. Only the connection changes it.
+        self.state: YamuxStream = state
+        #: The negotiated protocol; empty until there is one.
+        self.protocol: str = ""
+        # Data that was not read, _size bytes in all. The first _first bytes of the first part are read already.
         self._received: deque[bytes] = deque()
-        # Bytes of the first of those that were read already, and the bytes that were not, of all of them.
         self._first = 0
         self._size = 0
         self._reading = True
@@ -51,33 +52,33 @@ class Stream:
 
     @property
     def id(self) -> int:
-        """Its number on the connection."""
-        return self._state.id
+        """The number of the stream on its connection."""
+        return self.state.id
 
     @property
     def peer(self) -> Peer:
-        """Whose connection it is on."""
+        """The peer at the other end."""
         return self._connection.peer
 
     @property
     def remote_id(self) -> PeerId:
-        """Who is on the other side."""
+        """The id of the peer."""
         return self._connection.remote_id
 
     @property
     def inbound(self) -> bool:
-        """Whether the other side opened it."""
-        return self._state.inbound
+        """Whether the peer opened the stream."""
+        return self.state.inbound
 
     @property
     def unread(self) -> int:
-        """Bytes that came and were not read."""
+        """The number of bytes that were received and not read."""
         return self._size
 
     # -- reading ---------------------------------------------------------------------------
 
     async def read(self, n: int = -1) -> bytes:
-        """Return up to ``n`` bytes as soon as there are any, or all up to the end (-1); ``b""`` at the end."""
+        """Return up to ``n`` bytes as soon as there are some, or ``b""`` at the end; -1: all bytes up to the end."""
         if n < 0:
             return await self._read_all()
         while n and not self._size:
@@ -87,12 +88,12 @@ class Stream:
         return self._cut(n)
 
     async def readexactly(self, n: int) -> bytes:
-        """Return ``n`` bytes. Raises ``asyncio.IncompleteReadError`` where the end comes before."""
+        """Return ``n`` bytes. Raises ``asyncio.IncompleteReadError`` if the stream ends before."""
         if n <= self._size:
             return self._gather(n)
         parts = bytearray()
         while len(parts) < n:
-            # Taken as they come: more than a window could not be received otherwise.
+            # Read piece by piece, so that the window opens again: n may be larger than the window.
             data = await self.read(n - len(parts))
             if not data:
                 raise asyncio.IncompleteReadError(bytes(parts), n)
@@ -100,8 +101,8 @@ class Stream:
         return bytes(parts)
 
     def at_eof(self) -> bool:
-        """Whether all was read and no more will come."""
-        return not self._size and (self._state.ended or self._error is not None)
+        """Return whether all data was read and no more will be received."""
+        return not self._size and (self.state.ended or self._error is not None)
 
     async def _read_all(self) -> bytes:
         parts = []
@@ -114,11 +115,11 @@ class Stream:
             raise self._error
         if not self._reading:
             raise StreamClosedError(f"stream {self.id} is closed")
-        return self._state.ended
+        return self.state.ended
 
     async def _more(self) -> None:
         if self._waiter is not None:
-            raise RuntimeError("another task reads this stream already")
+            raise RuntimeError("another task is reading this stream already")
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
@@ -133,7 +134,7 @@ class Stream:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _cut(self, n: int) -> bytes:
-        """Take up to ``n`` bytes off what came first."""
+        """Remove up to ``n`` bytes from the first part of the received data, and return them."""
         if not self._size or not n:
             return b""
         first = self._received[0]
@@ -145,20 +146,20 @@ class Stream:
             data = first[self._first : self._first + n]
             self._first += n
         self._size -= len(data)
-        self._connection.consumed(self._state, len(data))
+        self._connection.consumed(self.state, len(data))
         return data
 
     # -- writing ---------------------------------------------------------------------------
 
     def write(self, data: Buffer) -> None:
-        """Queue ``data``; raises at once where nothing can be written any more. Wait with :meth:`drain`."""
+        """Queue ``data`` for sending; await :meth:`drain` after it. Raises if the stream is closed for writing."""
         if self._error is not None:
             raise self._error
-        self._connection.write(self._state, data if isinstance(data, bytes) else bytes(data))
+        self._connection.write(self.state, data if isinstance(data, bytes) else bytes(data))
 
     async def drain(self) -> None:
-        """Return when there is room to write more. Raises where the stream was reset."""
-        while self._error is None and self._state.queued > HIGH_WATER:
+        """Wait until at most ``HIGH_WATER`` bytes are queued. Raises if the stream was reset."""
+        while self._error is None and self.state.queued > HIGH_WATER:
             waiter = asyncio.get_running_loop().create_future()
             self._drained.append(waiter)
             await waiter
@@ -166,27 +167,27 @@ class Stream:
             raise self._error
 
     def close_write(self) -> None:
-        """Send the end behind what was written; reading goes on."""
-        self._connection.finish(self._state)
+        """Send the end of the stream after the queued data (half-close). Reading is still possible."""
+        self._connection.finish(self.state)
 
     def write_eof(self) -> None:
-        """The same, by the name that ``asyncio`` has for it."""
+        """The same as :meth:`close_write`, by its name in asyncio."""
         self.close_write()
 
     # -- the end ---------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Send what was written and the end, and read no more; what comes is thrown away."""
+        """Send the queued data and the end of the stream, and stop reading: data that still arrives is discarded."""
         self.close_write()
         self._reading = False
         size, self._size, self._first = self._size, 0, 0
         self._received.clear()
-        self._connection.consumed(self._state, size)
+        self._connection.consumed(self.state, size)
 
     def reset(self) -> None:
-        """Give the stream up at once, both ways."""
-        self._connection.reset(self._state)
-        self._fail(StreamClosedError(f"stream {self.id} was reset by this side"))
+        """End the stream at once in both directions, and discard queued data."""
+        self._connection.reset(self.state)
+        self.set_exception(StreamClosedError(f"stream {self.id} was reset by this side"))
 
     async def __aenter__(self) -> Self:
         return self
@@ -200,39 +201,42 @@ class Stream:
             self.reset()
 
     def __repr__(self) -> str:
-        state = "reset" if self._error else "open" if self._state.is_open else "closed"
+        state = "reset" if self._error else "open" if self.state.is_open else "closed"
         return f"<Stream {self.id} {self.protocol or 'unnegotiated'} with {self.remote_id}, {state}>"
 
-    # -- what the connection tells ---------------------------------------------------------
+    # -- called by the connection ----------------------------------------------------------
 
-    def _feed(self, data: bytes) -> None:
+    def feed_data(self, data: bytes) -> None:
+        """Add data that was received."""
         if not self._reading:
-            self._connection.consumed(self._state, len(data))
-            if self._state.finished:
-                # All was said, and the other side still talks to nobody.
+            self._connection.consumed(self.state, len(data))
+            if self.state.finished:  # the stream is closed, and the peer has not noticed
                 self.reset()
             return
         self._received.append(data)
         self._size += len(data)
         self._wake_reader()
 
-    def _ended(self) -> None:
+    def feed_eof(self) -> None:
+        """The peer has sent the end of the stream."""
         self._wake_reader()
 
-    def _fail(self, error: StreamResetError | StreamClosedError) -> None:
+    def set_exception(self, error: StreamResetError | StreamClosedError) -> None:
+        """End the stream: what reads and writes raises ``error`` from now on, if it did not end before."""
         if self._error is None:
             self._error = error
             self._received.clear()
             self._size = self._first = 0
             self._wake_reader()
-            self._wake_writers()
+            self.wake_writers()
 
     def _wake_reader(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _wake_writers(self) -> None:
-        if self._state.queued <= HIGH_WATER or self._error is not None:
+    def wake_writers(self) -> None:
+        """Let :meth:`drain` return, if little enough data is queued."""
+        if self.state.queued <= HIGH_WATER or self._error is not None:
             while self._drained:
                 waiter = self._drained.popleft()
                 if not waiter.done():

@@ -1,213 +1,54 @@
-"""The TLS channel of libp2p: TLS 1.3, and a certificate that the identity key vouches for. May import asyncio.
+"""The TLS channel of libp2p: TLS 1.3 with self-signed certificates. May import asyncio.
 
-On pyOpenSSL: the ``ssl`` of the standard library cannot ask a client for a certificate that no authority
-signed and leave the judgement to the program, which is what this protocol is. Where the ``ssl`` module has a
-socket, here are two queues of bytes: TLS begins after a negotiation in the clear.
+It uses pyOpenSSL, since the standard library's ``ssl`` cannot request a self-signed client certificate and leave the
+verification to the program. The handshake begins after a negotiation in plaintext, on a connection that asyncio has
+read from already, so OpenSSL gets its bytes from memory BIOs and not from a socket.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
+import threading
 from collections.abc import Sequence
 from typing import Any, Final, Generic
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL
 
-from ..codec import Buffer, Decoder, Encoder
+from ..codec import KIB, Buffer, Decoder, Encoder
 from ..errors import Pea2PeaError
+from ..undecoded import GATHER_FROM, Undecoded
+from .certificates import check_certificate, make_certificate
 from .channel import Channel, Message
 from .errors import ChannelError, PeerIdentityError
-from .noise import check_expected
-from .peer_id import Identity, PeerId, PublicKey
+from .peer_id import Identity, PeerId
 
 TLS: Final = "/tls/1.0.0"
 ALPN: Final = b"libp2p"
-EXTENSION: Final = x509.ObjectIdentifier("1.3.6.1.4.1.53594.1.1")
-SIGNED_PREFIX: Final = b"libp2p-tls-handshake:"
 
-#: A key and a signature; RSA's with 8192 bits have about 2.1 KB.
-MAX_EXTENSION: Final = 8192
-#: Bytes taken from, or given to, OpenSSL at once.
-PORTION: Final = 256 * 1024
-#: Bytes that OpenSSL answers by itself, to a peer that asks for new keys, before this side sends anything. A receive
-#: asks for that much at the most, and nobody has a reason to ask for more.
-MOST_ANSWERS: Final = PORTION
-#: Bytes that came and held no plaintext, in how many of them a byte of it may come, and a record besides, which the
-#: peer may pad. A new key costs 15 us; who sends nothing else would take most of a processor for 1 MB/s.
-MOST_USELESS: Final = 64 * 1024
-WORTH: Final = 32
-PADDING: Final = 1024
-#: Seconds for whoever is refused to read it.
-LAST_WORDS: Final = 1.0
-_LIFETIME: Final = datetime.timedelta(days=3650)
-_CLOCK_SKEW: Final = datetime.timedelta(hours=1)
-_SEQUENCE, _OCTETS = 0x30, 0x04
-
-
-# Certificates
-
-
-def make_certificate(identity: Identity, extension: bytes | None = None) -> tuple[x509.Certificate, Any]:
-    """Return a new certificate of ``identity``, and its private key. ``extension`` is for tests."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    now = datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "libp2p")])
-    if extension is None:
-        extension = make_extension(identity, _key_info(key.public_key()))
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCK_SKEW)
-        .not_valid_after(now + _LIFETIME)
-        .add_extension(x509.UnrecognizedExtension(EXTENSION, extension), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    return certificate, key
-
-
-def make_extension(identity: Identity, key_info: bytes) -> bytes:
-    """Return the extension by which ``identity`` vouches for a certificate's key."""
-    signature = identity.sign(SIGNED_PREFIX + key_info)
-    return _der(_SEQUENCE, _der(_OCTETS, identity.public_key.encoded) + _der(_OCTETS, signature))
-
-
-def check_certificate(certificate: x509.Certificate, expected: PeerId | None = None) -> PeerId:
-    """Return whose certificate it is. Raises :class:`PeerIdentityError`, :class:`MalformedKeyError`."""
-    now = datetime.datetime.now(datetime.UTC)
-    if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-        raise PeerIdentityError("a certificate that has expired, or is not valid yet")
-    try:
-        certificate.verify_directly_issued_by(certificate)
-        found = certificate.extensions.get_extension_for_oid(EXTENSION).value
-    except (ValueError, TypeError, InvalidSignature) as error:
-        raise PeerIdentityError("a certificate that did not sign itself") from error
-    except x509.ExtensionNotFound as error:
-        raise PeerIdentityError("a certificate without libp2p's public key extension") from error
-    if not isinstance(found, x509.UnrecognizedExtension):
-        raise PeerIdentityError("a certificate whose public key extension is another")
-    encoded, signature = _read_extension(found.value)
-    key = PublicKey(encoded)
-    if not key.verify(signature, SIGNED_PREFIX + _key_info(certificate.public_key())):
-        raise PeerIdentityError("the identity's signature does not fit the certificate's key")
-    return check_expected(key.peer_id, expected)
-
-
-def _key_info(key: Any) -> bytes:
-    data: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return data
-
-
-def _der(tag: int, content: bytes) -> bytes:
-    size = len(content)
-    if size < 128:
-        return bytes((tag, size)) + content
-    octets = size.to_bytes((size.bit_length() + 7) // 8)
-    return bytes((tag, 128 | len(octets))) + octets + content
-
-
-def _undo_der(tag: int, data: bytes) -> tuple[bytes, bytes]:
-    """The content of the first item, and what is behind it."""
-    if len(data) < 2 or data[0] != tag:
-        raise PeerIdentityError("a public key extension that is not what it should be")
-    size, start = data[1], 2
-    if size > 127:
-        start = 2 + (size & 127)
-        size = int.from_bytes(data[2:start])
-    content, rest = data[start : start + size], data[start + size :]
-    if len(content) != size or _der(tag, content) != data[: start + size]:
-        raise PeerIdentityError("a public key extension that is cut, or not in DER")
-    return content, rest
-
-
-def _read_extension(data: bytes) -> tuple[bytes, bytes]:
-    if len(data) > MAX_EXTENSION:
-        raise PeerIdentityError(f"a public key extension of {len(data)} bytes")
-    content, rest = _undo_der(_SEQUENCE, data)
-    key, behind = _undo_der(_OCTETS, content)
-    signature, behind = _undo_der(_OCTETS, behind)
-    if rest or behind:
-        raise PeerIdentityError("a public key extension with more in it")
-    return key, signature
-
-
-# The channel
-
-
-class _Judge:
-    """Says whether the peer's certificate will do, and remembers what it found."""
-
-    def __init__(self, expected: PeerId | None) -> None:
-        self._expected = expected
-        self.remote_id: PeerId | None = None
-        self.refusal: Pea2PeaError | None = None
-
-    def __call__(self, connection: SSL.Connection, certificate: Any, problem: int, depth: int, good: int) -> bool:
-        # OpenSSL's own opinion, that nobody known signed it, is not asked for.
-        if self.remote_id is not None and not depth:
-            return True  # asked again, for the next of its own objections
-        try:
-            if depth:
-                raise PeerIdentityError("more than one certificate")
-            self.remote_id = check_certificate(certificate.to_cryptography(), self._expected)
-        except Pea2PeaError as error:
-            self.refusal = error
-            return False
-        return True
-
-
-class _Records:
-    """What OpenSSL is given and what it gives, when the handshake is over."""
-
-    __slots__ = ("_answers", "_connection", "_useless")
-
-    def __init__(self, connection: SSL.Connection) -> None:
-        self._connection = connection
-        # What it says by itself to what came. It goes with what is sent next, as RFC 8446, section 4.6.3, has it.
-        self._answers = bytearray()
-        self._useless = 0
-
-    def add(self, data: bytes) -> None:
-        """Take what came."""
-        self._connection.bio_write(data)
-        self._useless += len(data)
-
-    def decrypt(self) -> bytes:
-        """Return some plaintext, or none where more has to come first. Raises :class:`ChannelError`."""
-        if plaintext := _decrypt(self._connection):
-            self._useless = max(0, self._useless - WORTH * len(plaintext) - PADDING)
-            return plaintext
-        self._answers += _output(self._connection)
-        if len(self._answers) > MOST_ANSWERS:
-            raise ChannelError("TLS: the peer goes on asking for new keys")
-        if self._useless > MOST_USELESS:
-            raise ChannelError("TLS: the peer sends what is for nobody, without end")
-        return b""
-
-    def encrypt(self, plaintext: bytes) -> bytes:
-        """Return what to send. Raises :class:`ChannelError`."""
-        try:
-            self._connection.sendall(plaintext)
-        except SSL.Error as error:  # it is over since something came that does not decrypt
-            raise _failure(error) from error
-        sealed = _output(self._connection)
-        if self._answers:
-            sealed = bytes(self._answers) + sealed
-            self._answers.clear()
-        return sealed
+#: Bytes moved into or out of OpenSSL, or read from the connection, at once.
+PORTION: Final = 256 * KIB
+#: The plaintext of one TLS record: OpenSSL returns no more at once.
+MAX_RECORD: Final = 16 * KIB
+#: Memory for the plaintext of one receive, behind the remainder of the one before.
+PLAINTEXT_SIZE: Final = PORTION + GATHER_FROM
+#: Bytes of OpenSSL's own replies that wait for this side's next write. A peer that sends KeyUpdate messages causes
+#: them; nothing else does that could reach this bound.
+MAX_REPLIES: Final = PORTION
+#: Bytes that a peer may send without plaintext in them. A KeyUpdate has 27 bytes and costs 15 microseconds, so without
+#: this bound 1 MB/s of them would take most of a processor.
+MAX_OVERHEAD: Final = 64 * KIB
+#: What a record of plaintext buys back of that bound: so much for each byte, since the peer may send every byte in a
+#: record of its own, and so much for each record, since the peer may pad it.
+OVERHEAD_PER_BYTE: Final = 32
+OVERHEAD_PER_RECORD: Final = 1 * KIB
+#: Seconds that a refused peer has to read the alert before the connection is closed.
+ALERT_TIMEOUT: Final = 1.0
 
 
 class TlsChannel(Channel):
-    """A finished TLS handshake."""
+    """A TLS connection after its handshake."""
 
     name = TLS
 
@@ -226,7 +67,7 @@ class TlsChannel(Channel):
 
     async def receive(self, reader: asyncio.StreamReader) -> bytes:
         while not (plaintext := self._records.decrypt()):
-            self._records.add(await _some(reader))
+            self._records.add(await _read(reader))
         return plaintext
 
     def received(self) -> bytes:
@@ -234,60 +75,56 @@ class TlsChannel(Channel):
 
 
 class TlsDecoder(Decoder[Message], Generic[Message]):
-    """Decrypts, and has ``inner`` decode the plaintext, of which it keeps what is not a whole frame yet."""
+    """Decrypts records, and decodes the plaintext with ``inner``."""
 
-    __slots__ = ("_failure", "_inner", "_kept", "_need", "_records")
+    __slots__ = ("_failure", "_plaintext", "_records")
 
     def __init__(self, records: _Records, inner: Decoder[Message]) -> None:
         self._records = records
-        self._inner = inner
-        self._kept = bytearray()
-        self._need = 0
+        self._plaintext = Undecoded(inner, _shared.memory)
         self._failure: Exception | None = None
 
     def decode(self, buffer: memoryview) -> tuple[Sequence[Message], int]:
         if self._failure is not None:
             raise self._failure
         self._records.add(bytes(buffer))
-        try:
-            while plaintext := self._records.decrypt():
-                self._kept += plaintext
-        except ChannelError as error:
-            self._failure = error
-        messages = self._decode()
-        if self._failure is not None:
-            if not messages:
-                raise self._failure
-            return messages, len(buffer) - 1  # so that this is called again, and raises then
-        return messages, len(buffer)
+        messages = self._decode_records()
+        if self._failure is None:
+            return messages, len(buffer)
+        if not messages:
+            raise self._failure
+        # The messages before the failure count. One byte is left over, so this is called again, and raises then.
+        return messages, len(buffer) - 1
 
     def finish(self, rest: memoryview) -> Sequence[Message]:
         if self._failure is not None:
             raise self._failure
-        return self._inner.finish(memoryview(bytes(self._kept)))
-
-    def _decode(self) -> Sequence[Message]:
-        messages: list[Message] = []
-        start = 0
-        with memoryview(self._kept) as view:
-            try:
-                while len(view) - start >= max(1, self._need):
-                    with view[start:] as rest:
-                        found, used = self._inner.decode(rest)
-                    start, self._need = start + used, 0
-                    messages += found
-                    if not found and not used:
-                        with view[start:] as rest:
-                            self._need = self._inner.frame_size(rest)
-                        break
-            except Exception as error:  # the inner codec's; raised when this is called again
-                self._failure = self._failure or error
-        del self._kept[:start]
+        messages = self._plaintext.finish()
+        if self._plaintext.failure is not None:
+            raise self._plaintext.failure
         return messages
+
+    def _decode_records(self) -> Sequence[Message]:
+        """Return the messages in all records that have arrived; if one cannot be decrypted, set ``_failure``."""
+        messages: list[Message] = []
+        while self._failure is None and (size := self._decrypt_into(self._plaintext.buffer())):
+            messages += self._plaintext.receive(size)
+            self._failure = self._failure or self._plaintext.failure
+        return messages
+
+    def _decrypt_into(self, memory: memoryview) -> int:
+        """Fill ``memory`` as far as the records go; return how many bytes of it are plaintext."""
+        filled = 0
+        try:
+            while filled < len(memory) and (size := self._records.decrypt_into(memory[filled:])):
+                filled += size
+        except ChannelError as error:
+            self._failure = error
+        return filled
 
 
 class TlsEncoder(Encoder[Message], Generic[Message]):
-    """Has ``inner`` encode messages, and encrypts the bytes."""
+    """Encodes messages with ``inner``, and encrypts the bytes."""
 
     __slots__ = ("_inner", "_records")
 
@@ -301,6 +138,95 @@ class TlsEncoder(Encoder[Message], Generic[Message]):
         return [self._records.encrypt(part) for part in parts]
 
 
+class _SharedMemory(threading.local):
+    """Memory that all decoders of a thread decrypt into. Each is done with it when its ``decode`` returns."""
+
+    def __init__(self) -> None:
+        self.memory = memoryview(bytearray(PLAINTEXT_SIZE))
+
+
+_shared: Final = _SharedMemory()
+
+
+class _Records:
+    """OpenSSL after the handshake: encrypted bytes in, plaintext out, and the other way round."""
+
+    __slots__ = ("_connection", "_overhead", "_replies")
+
+    def __init__(self, connection: SSL.Connection) -> None:
+        self._connection = connection
+        # OpenSSL's replies to KeyUpdate messages. RFC 8446, section 4.6.3, lets them wait for the next write.
+        self._replies = bytearray()
+        self._overhead = 0
+
+    def add(self, data: bytes) -> None:
+        """Add encrypted bytes that were received."""
+        self._connection.bio_write(data)
+        self._overhead += len(data)
+
+    def decrypt_into(self, memory: memoryview) -> int:
+        """Write plaintext of one record to ``memory``, and return its size; 0 if more bytes have to arrive first.
+
+        Raises :class:`ChannelError`.
+        """
+        try:
+            size = self._connection.recv_into(memory, MAX_RECORD)
+        except (SSL.WantReadError, SSL.ZeroReturnError):
+            # ZeroReturnError is close_notify: the peer encrypts nothing more, and the end of the stream follows.
+            self._check_bounds()
+            return 0
+        except SSL.Error as error:
+            raise _failure(error) from error
+        self._overhead = max(0, self._overhead - OVERHEAD_PER_BYTE * size - OVERHEAD_PER_RECORD)
+        return size
+
+    def decrypt(self) -> bytes:
+        """Return plaintext of one record, or ``b""`` if more bytes have to arrive first. Raises as above."""
+        memory = memoryview(bytearray(MAX_RECORD))
+        return bytes(memory[: self.decrypt_into(memory)])
+
+    def encrypt(self, plaintext: bytes) -> bytes:
+        """Return the bytes to send. Raises :class:`ChannelError`."""
+        try:
+            self._connection.sendall(plaintext)
+        except SSL.Error as error:  # OpenSSL refuses to encrypt once a record could not be decrypted
+            raise _failure(error) from error
+        sealed = _output(self._connection)
+        if self._replies:
+            sealed = bytes(self._replies) + sealed
+            self._replies.clear()
+        return sealed
+
+    def _check_bounds(self) -> None:
+        self._replies += _output(self._connection)
+        if len(self._replies) > MAX_REPLIES:
+            raise ChannelError("TLS: the peer keeps requesting new keys")
+        if self._overhead > MAX_OVERHEAD:
+            raise ChannelError("TLS: the peer keeps sending records without data")
+
+
+class _Verifier:
+    """Verifies the peer's certificate when OpenSSL asks, and keeps the result."""
+
+    def __init__(self, expected: PeerId | None) -> None:
+        self._expected = expected
+        self.remote_id: PeerId | None = None
+        self.refusal: Pea2PeaError | None = None
+
+    def __call__(self, connection: SSL.Connection, certificate: Any, problem: int, depth: int, good: int) -> bool:
+        # OpenSSL's own result is ignored: it never trusts a self-signed certificate.
+        if self.remote_id is not None and not depth:
+            return True  # called once for each of OpenSSL's objections to one certificate
+        try:
+            if depth:
+                raise PeerIdentityError("the peer sent more than one certificate")
+            self.remote_id = check_certificate(certificate.to_cryptography(), self._expected)
+        except Pea2PeaError as error:
+            self.refusal = error
+            return False
+        return True
+
+
 async def secure_with_tls(
     identity: Identity,
     reader: asyncio.StreamReader,
@@ -308,93 +234,84 @@ async def secure_with_tls(
     *,
     initiator: bool,
     expected: PeerId | None = None,
-    certificate: tuple[x509.Certificate, Any] | None = None,
 ) -> TlsChannel:
-    """Run the handshake. Raises :class:`PeerIdentityError`, :class:`MalformedKeyError` or :class:`ChannelError`.
+    """Do the TLS handshake, and return the channel.
 
-    In TLS 1.3 a client is done before the server has judged its certificate: that it was refused, it
-    learns from the first bytes that it reads. ``certificate`` is for tests.
+    Raises :class:`PeerIdentityError`, :class:`MalformedKeyError` or :class:`ChannelError`. In TLS 1.3 the client is
+    done before the server has verified the client's certificate, so a client that is refused gets a channel whose
+    first read raises.
     """
-    judge = _Judge(expected)
-    connection = SSL.Connection(_context(judge, certificate or make_certificate(identity)), None)
+    verifier = _Verifier(expected)
+    connection = SSL.Connection(make_context(verifier, make_certificate(identity)), None)
     if initiator:
         connection.set_connect_state()
     else:
         connection.set_accept_state()
     try:
-        while not _step(connection, judge, writer):
+        while not _do_handshake(connection, verifier, writer):
             await writer.drain()
-            connection.bio_write(await _some(reader))
+            connection.bio_write(await _read(reader))
     except Pea2PeaError:
-        await _be_heard(reader, writer)
+        await _wait_until_closed(reader, writer)
         raise
     await writer.drain()
-    if judge.remote_id is None or connection.get_alpn_proto_negotiated() != ALPN:
-        raise ChannelError("a handshake without a certificate, or not for libp2p")
-    return TlsChannel(connection, judge.remote_id)
+    if verifier.remote_id is None or connection.get_alpn_proto_negotiated() != ALPN:
+        raise ChannelError("TLS: the peer sent no certificate, or did not negotiate the ALPN protocol libp2p")
+    return TlsChannel(connection, verifier.remote_id)
 
 
-def _context(judge: _Judge, certificate: tuple[x509.Certificate, Any]) -> SSL.Context:
+def make_context(verifier: _Verifier, certificate: tuple[x509.Certificate, Any]) -> SSL.Context:
+    """Return the settings of one connection."""
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_options(SSL.OP_NO_TICKET)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.use_certificate(certificate[0])
     context.use_privatekey(certificate[1])
-    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, judge)
+    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verifier)
     context.set_alpn_protos([ALPN])
     context.set_alpn_select_callback(lambda _, offered: ALPN if ALPN in offered else b"")
     return context
 
 
-def _step(connection: SSL.Connection, judge: _Judge, writer: asyncio.StreamWriter) -> bool:
-    """Take the handshake one step on; return whether that was the last."""
+def _do_handshake(connection: SSL.Connection, verifier: _Verifier, writer: asyncio.StreamWriter) -> bool:
+    """Continue the handshake as far as the received bytes go; return whether it is complete."""
     try:
         connection.do_handshake()
     except SSL.WantReadError:
         return False
     except SSL.Error as error:
-        raise judge.refusal or _failure(error) from error
+        raise verifier.refusal or _failure(error) from error
     finally:
-        writer.write(_output(connection))
+        writer.write(_output(connection))  # the alert, if it failed
     return True
 
 
-def _decrypt(connection: SSL.Connection) -> bytes:
-    """Some plaintext, or none where more has to come first."""
-    try:
-        return connection.recv(PORTION)
-    except (SSL.WantReadError, SSL.ZeroReturnError):
-        # After the peer's farewell nothing decrypts; the end of the connection follows.
-        return b""
-    except SSL.Error as error:
-        raise _failure(error) from error
+async def _wait_until_closed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Give the peer time to read the alert: closing while its bytes are unread would reset the connection."""
+    if not writer.transport.is_closing():
+        with contextlib.suppress(OSError, TimeoutError):
+            writer.write_eof()
+            async with asyncio.timeout(ALERT_TIMEOUT):
+                while await reader.read(PORTION):
+                    pass
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    data = await reader.read(PORTION)
+    if not data:
+        raise ChannelError("the peer closed the connection during the handshake, or refused it")
+    return data
 
 
 def _output(connection: SSL.Connection) -> bytes:
+    """Return the encrypted bytes that OpenSSL has to send."""
     parts = []
     try:
         while True:
             parts.append(connection.bio_read(PORTION))
     except SSL.WantReadError:
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-async def _be_heard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Wait until the other side has read why it is refused, for a while: what ends the connection now drops that."""
-    if not writer.transport.is_closing():
-        with contextlib.suppress(OSError, TimeoutError):
-            writer.write_eof()
-            async with asyncio.timeout(LAST_WORDS):
-                while await reader.read(PORTION):
-                    pass
-
-
-async def _some(reader: asyncio.StreamReader) -> bytes:
-    data = await reader.read(PORTION)
-    if not data:
-        raise ChannelError("the stream ended inside the handshake: the other side left, or refused")
-    return data
 
 
 def _failure(error: SSL.Error) -> ChannelError:

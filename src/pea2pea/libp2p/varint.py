@@ -1,4 +1,4 @@
-"""Unsigned varints of multiformats: 9 bytes at most, the shortest form only. Pure. May import ``errors``."""
+"""Unsigned varints as multiformats defines them: at most 9 bytes, shortest form only. Pure. May import ``errors``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from ..errors import DecodeError
 
-#: 63 bits, as the specification has it.
+#: Bytes for the 63 bits that the specification allows.
 MAX_SIZE: Final = 9
 
 
@@ -21,12 +21,12 @@ def encode_varint(value: int) -> bytes:
 
 
 def decode_varint(data: bytes, position: int = 0) -> tuple[int, int]:
-    """Return the number at ``position`` and where it ends. Raises :class:`DecodeError` where there is none."""
+    """Return the number that starts at ``position``, and the position after it. Raises :class:`DecodeError`."""
     value = 0
     for index, byte in enumerate(data[position : position + MAX_SIZE]):
         value |= (byte & 127) << 7 * index
         if byte < 128:
             if not byte and index:
-                raise DecodeError("a varint that is padded with zeroes")
+                raise DecodeError("a varint that is not in its shortest form")
             return value, position + index + 1
-    raise DecodeError("a varint that does not end")
+    raise DecodeError("a truncated or oversized varint")

@@ -1,12 +1,12 @@
-"""Yamux, one side of it: many streams over one connection. Pure: frames in, frames out. May import ``frames``.
+"""One side of a Yamux connection: many streams over one connection. Pure: frames in, frames out. May import ``frames``.
 
-A :class:`Yamux` is told what came (:meth:`~Yamux.receive`) and what the program wants, and gives the frames
-that are to be sent (:meth:`~Yamux.take`). It holds what waits to be sent; what was received, the program holds,
-and says how much of it is :meth:`~Yamux.consumed`.
+A :class:`Yamux` is given the frames that arrive (:meth:`~Yamux.receive`) and the requests of the program, and returns
+the frames to send (:meth:`~Yamux.take`). It queues the data to send. Received data is queued by the program, which
+reports how much of it was read (:meth:`~Yamux.consumed`).
 
-Memory is bounded by windows. A stream may receive 256 KiB; as its reader keeps up, the window is doubled, up to
-``max_window`` and as long as all growth together stays within ``growth``. Replies that the other side does not
-take are bounded by ``max_replies``.
+Windows bound the memory. A stream has a receive window of 256 KiB at first; the window doubles while the program keeps
+reading, up to ``max_window``, as long as the growth of all windows together stays within ``growth``. The number of
+queued replies is bounded by ``max_replies``.
 """
 
 from __future__ import annotations
@@ -14,137 +14,70 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from ..codec import MIB, Buffer
-from ..config import check_count
+from ..codec import Buffer
 from .errors import (
     GoneAwayError,
     MalformedFrameError,
-    StreamClosedError,
     StreamLimitError,
     TooManyStreamsError,
     UnknownStreamError,
     WindowExceededError,
 )
-from .frames import ACK, DATA, FIN, GO_AWAY, HEADER, INITIAL_WINDOW, PING, RST, SYN, WINDOW_UPDATE, Frame
+from .frames import ACK, DATA, FIN, GO_AWAY, INITIAL_WINDOW, PING, RST, SYN, WINDOW_UPDATE, Frame
+from .limits import YamuxLimits
+from .yamux_stream import YamuxStream
 
-#: What one Data frame carries: with its header it fills one Noise message.
-CHUNK: Final = 65535 - 16 - HEADER.size
-#: No window is ever larger, whatever the other side grants: the number has 32 bits.
-LARGEST_WINDOW: Final = 2**32 - 1
+#: Numbers of streams and of pings have 32 bits.
+LARGEST_NUMBER: Final = 2**32 - 1
 
-#: Reasons to go away.
+#: Codes of a GoAway frame.
 NORMAL, PROTOCOL_ERROR, INTERNAL_ERROR = range(3)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class YamuxLimits:
-    """What one connection may cost. Raises :class:`ConfigError` naming the field that is wrong."""
+class EventKind(Enum):
+    """What a received frame did."""
 
-    #: Streams that the other side may have open; further ones are reset.
-    max_inbound: int = 256
-    #: Streams that this side may have open.
-    max_outbound: int = 1024
-    #: Streams of this side that may wait to be acknowledged.
-    max_unacknowledged: int = 256
-    #: Opened streams that are refused, without one being let in between, before the connection ends.
-    max_refused: int = 1024
-    #: What one stream may receive without being read.
-    max_window: int = 16 * MIB
-    #: What all streams together may receive beyond their first 256 KiB each.
-    growth: int = 64 * MIB
-    #: Answers to pings and refusals that may wait for the other side to take them.
-    max_replies: int = 1024
-
-    def __post_init__(self) -> None:
-        for name in self.__slots__:
-            check_count(name, getattr(self, name))
-
-
-class Happening(Enum):
-    """What a frame brought about."""
-
-    OPENED = "the other side opened the stream"
-    DATA = "bytes came"
-    ENDED = "the other side sends no more"
-    RESET = "the other side reset the stream"
-    PONG = "a ping was answered"
-    WENT_AWAY = "the other side takes no more streams"
+    OPENED = "the peer opened the stream"
+    DATA = "data was received"
+    ENDED = "the peer will send no more data"
+    RESET = "the peer reset the stream"
+    PONG = "the peer answered a ping"
+    WENT_AWAY = "the peer accepts no more streams"
 
 
 class Event:
-    """One happening: with its stream, with the bytes that came, or with a ping's or a reason's number."""
+    """One effect of a received frame. ``number`` is the value of a ping, or the code of a GoAway frame."""
 
     __slots__ = ("data", "kind", "number", "stream")
 
     def __init__(
-        self, kind: Happening, stream: YamuxStream | None = None, data: Buffer = b"", number: int = 0
+        self, kind: EventKind, stream: YamuxStream | None = None, data: Buffer = b"", number: int = 0
     ) -> None:
-        self.kind = kind
+        self.kind: EventKind = kind
         self.stream = stream
-        self.data = data
-        self.number = number
+        self.data: Buffer = data
+        self.number: int = number
 
     def __repr__(self) -> str:
         return f"<Event {self.kind.name}, {self.stream!r}, {len(self.data)} bytes, {self.number}>"
 
 
-class YamuxStream:
-    """One stream, as far as the protocol goes. :class:`Yamux` changes it; all others read it."""
-
-    __slots__ = (
-        "acknowledged", "ended", "finished", "finishing", "granted", "id", "inbound", "queue", "queued", "receivable",
-        "reset", "sendable", "unreported",
-    )
-
-    def __init__(self, number: int, *, inbound: bool) -> None:
-        self.id = number
-        self.inbound = inbound
-        #: The other side accepted it.
-        self.acknowledged = inbound
-        #: What the other side takes now.
-        self.sendable = INITIAL_WINDOW
-        #: What the other side may send now.
-        self.receivable = INITIAL_WINDOW
-        #: The size of the window: what may be received, or wait to be consumed.
-        self.granted = INITIAL_WINDOW
-        #: Consumed, and not granted again yet.
-        self.unreported = 0
-        #: What waits to be sent.
-        self.queue: deque[memoryview] = deque()
-        self.queued = 0
-        #: The end is to be sent behind that; was sent; came.
-        self.finishing = False
-        self.finished = False
-        self.ended = False
-        #: Either side reset it, or the connection ended.
-        self.reset = False
-
-    @property
-    def is_open(self) -> bool:
-        """Whether either side may still send."""
-        return not self.reset and not (self.finished and self.ended)
-
-    def __repr__(self) -> str:
-        return f"<YamuxStream {self.id}, {'open' if self.is_open else 'closed'}, {self.queued} bytes to send>"
-
-
 class Yamux:
-    """One side of a connection. The dialling side's streams have odd numbers, the other's even ones."""
+    """One side of a connection. Streams opened by the dialling side have odd numbers, those of the other side even."""
 
     def __init__(self, *, dialled: bool, limits: YamuxLimits | None = None) -> None:
-        self.limits = limits or YamuxLimits()
-        #: The streams that are open on either side.
+        self.limits: YamuxLimits = limits or YamuxLimits()
+        #: The streams that either side may still send on.
         self.streams: dict[int, YamuxStream] = {}
-        #: The other side takes no more streams: why, as a number.
+        #: The code of the peer's GoAway frame, after which it accepts no more streams; ``None`` before.
         self.went_away: int | None = None
-        #: The largest window of any stream so far: no frame may carry more.
+        #: The largest receive window of any stream so far. No received frame may carry more data.
         self.largest_window = INITIAL_WINDOW
-        self._own = 1 if dialled else 2
-        self._next = self._own
+        self._parity = 1 if dialled else 0
+        self._next = 1 if dialled else 2
         self._highest_inbound = 0
         self._inbound = 0
         self._unacknowledged = 0
@@ -152,22 +85,24 @@ class Yamux:
         self._grown = 0
         self._going_away = False
         self._pings = itertools.count(1)
-        # Frames that go before all data. Replies are counted; the others are bounded by the streams.
+        # Frames that are sent before all data. Replies have a bound of their own; the rest is bounded by the streams.
         self._control: deque[Frame] = deque()
         self._replies = 0
-        # The streams that have something to send and may, in turn.
+        # The streams that have something to send now. They take turns.
         self._ready: dict[int, YamuxStream] = {}
 
-    # -- what the program wants ------------------------------------------------------------
+    # -- requests of the program -----------------------------------------------------------
 
     def open(self) -> YamuxStream:
         """Open a stream. Raises :class:`GoneAwayError` and :class:`StreamLimitError`."""
         if self.went_away is not None or self._going_away:
-            raise GoneAwayError("no more streams are taken on this connection")
+            raise GoneAwayError("the connection is being closed, and accepts no more streams")
         if self._unacknowledged >= self.limits.max_unacknowledged:
             raise StreamLimitError(f"max_unacknowledged ({self.limits.max_unacknowledged}) is reached")
-        if len(self.streams) - self._inbound >= self.limits.max_outbound or self._next >= LARGEST_WINDOW:
+        if len(self.streams) - self._inbound >= self.limits.max_outbound:
             raise StreamLimitError(f"max_outbound ({self.limits.max_outbound}) is reached")
+        if self._next >= LARGEST_NUMBER:
+            raise StreamLimitError("the connection has no stream numbers left")
         stream = YamuxStream(self._next, inbound=False)
         self._next += 2
         self._unacknowledged += 1
@@ -176,28 +111,24 @@ class Yamux:
         return stream
 
     def write(self, stream: YamuxStream, data: Buffer) -> None:
-        """Send ``data``, which is not changed from here on. Raises :class:`StreamClosedError` behind the end."""
-        if stream.reset or stream.finishing:
-            raise StreamClosedError(f"stream {stream.id} is closed for writing")
-        if data:
-            stream.queue.append(memoryview(data))
-            stream.queued += len(data)
-            self._may_send(stream)
+        """Queue ``data``, which must not change from here on. Raises :class:`StreamClosedError` after the end."""
+        stream.write(data)
+        self._schedule(stream)
 
     def finish(self, stream: YamuxStream) -> None:
-        """Send the end behind what is written. Does nothing where that was asked before."""
+        """Send FIN after the queued data. Does nothing if that was requested before."""
         if not stream.reset and not stream.finishing:
             stream.finishing = True
-            self._may_send(stream)
+            self._schedule(stream)
 
     def reset(self, stream: YamuxStream) -> None:
-        """Give the stream up, both ways. Does nothing where it is over."""
+        """End the stream in both directions and discard its data. Does nothing if it has ended."""
         if stream.id in self.streams:
             self._control.append(Frame(WINDOW_UPDATE, RST, stream.id, 0))
             self._drop(stream)
 
     def consumed(self, stream: YamuxStream, size: int) -> None:
-        """So many bytes were read: the other side may send as many more, and soon twice as many."""
+        """Count ``size`` bytes as read. Once half of the window was read, the window is granted again, and grows."""
         if stream.reset or stream.ended:
             return
         stream.unreported += size
@@ -208,138 +139,118 @@ class Yamux:
             stream.unreported = 0
 
     def ping(self) -> int:
-        """Ask for a sign of life; the number comes back with ``PONG``."""
-        number = next(self._pings) & LARGEST_WINDOW
+        """Send a ping; return its number, which the ``PONG`` event repeats."""
+        number = next(self._pings) & LARGEST_NUMBER
         self._control.append(Frame(PING, SYN, 0, number))
         return number
 
-    def go_away(self, reason: int = NORMAL) -> None:
-        """Take no more streams. Does nothing where that was said before."""
+    def go_away(self, code: int = NORMAL) -> None:
+        """Accept no more streams. Does nothing if that was requested before."""
         if not self._going_away:
             self._going_away = True
-            self._control.append(Frame(GO_AWAY, 0, 0, reason))
+            self._control.append(Frame(GO_AWAY, 0, 0, code))
 
     def end(self) -> list[YamuxStream]:
-        """The connection is over: all streams are reset. Returns those that were not."""
+        """Reset all streams, since the connection has ended; return those that were open."""
         streams = list(self.streams.values())
         for stream in streams:
             self._drop(stream)
         self._control.clear()
         return streams
 
-    # -- what is to be sent ----------------------------------------------------------------
+    # -- sending ---------------------------------------------------------------------------
 
     @property
     def has_output(self) -> bool:
-        """Whether :meth:`take` has anything to give."""
+        """Whether :meth:`take` has frames to return."""
         return bool(self._control or self._ready)
 
     def take(self, size: int) -> list[Frame]:
-        """Return frames to be sent now: all that is not data, and about ``size`` bytes of data, streams in turn."""
+        """Return frames to send now: all control frames, and about ``size`` bytes of data, the streams taking turns."""
         frames = list(self._control)
         self._control.clear()
         self._replies = 0
         while self._ready and size > 0:
             stream = self._ready.pop(next(iter(self._ready)))
-            if payload := self._cut(stream):
+            if payload := stream.take_chunk():
                 size -= len(payload)
                 frames.append(Frame(DATA, 0, stream.id, len(payload), payload))
             if stream.finishing and not stream.queued:
-                frames.append(self._last(stream))
-            self._may_send(stream)
+                frames.append(self._fin(stream))
+            self._schedule(stream)
         return frames
 
-    def _may_send(self, stream: YamuxStream) -> None:
-        if (stream.queued and stream.sendable) or (stream.finishing and not stream.finished and not stream.queued):
+    def _schedule(self, stream: YamuxStream) -> None:
+        if stream.has_output:
             self._ready[stream.id] = stream
 
-    def _cut(self, stream: YamuxStream) -> Buffer:
-        """Take what one frame may carry off the stream's queue."""
-        if not (size := min(CHUNK, stream.queued, stream.sendable)):
-            return b""
-        stream.queued -= size
-        stream.sendable -= size
-        parts: list[memoryview] = []
-        while size:
-            first = stream.queue.popleft()
-            if len(first) > size:
-                stream.queue.appendleft(first[size:])
-                first = first[:size]
-            parts.append(first)
-            size -= len(first)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _last(self, stream: YamuxStream) -> Frame:
-        """The end of the stream: never together with data, which js-libp2p loses then."""
+    def _fin(self, stream: YamuxStream) -> Frame:
+        """Return FIN in a frame of its own: js-libp2p loses data that arrives together with FIN."""
         stream.finished = True
         self._forget_if_over(stream)
         return Frame(WINDOW_UPDATE, FIN, stream.id, 0)
 
-    # -- what came -------------------------------------------------------------------------
+    # -- receiving -------------------------------------------------------------------------
 
     def receive(self, frame: Frame) -> Sequence[Event]:
-        """Take one frame, and return what it brought about. Raises :class:`YamuxError`; the connection is over then."""
+        """Process one frame, and return its effects. Raises :class:`YamuxError`; the connection is then unusable."""
         if frame.kind == PING:
             return self._receive_ping(frame)
         if frame.kind == GO_AWAY:
             return self._receive_go_away(frame)
         if not frame.stream:
-            raise MalformedFrameError(f"{frame}: that is no stream")
-        return list(self._receive_of_stream(frame))
+            raise MalformedFrameError(f"{frame}: the frame needs a stream, and 0 is the connection")
+        return list(self._receive_on_stream(frame))
 
     def _receive_ping(self, frame: Frame) -> Sequence[Event]:
         if frame.stream or frame.flags not in (SYN, ACK):
-            raise MalformedFrameError(f"{frame}: neither ping nor answer")
+            raise MalformedFrameError(f"{frame}: neither a ping nor its answer")
         if frame.flags == ACK:
-            return (Event(Happening.PONG, number=frame.length),)
+            return (Event(EventKind.PONG, number=frame.length),)
         self._reply(Frame(PING, ACK, 0, frame.length))
         return ()
 
     def _receive_go_away(self, frame: Frame) -> Sequence[Event]:
         if frame.stream:
-            raise MalformedFrameError(f"{frame}: it goes away as a whole")
+            raise MalformedFrameError(f"{frame}: only the connection (stream 0) can go away")
         self.went_away = frame.length
-        return (Event(Happening.WENT_AWAY, number=frame.length),)
+        return (Event(EventKind.WENT_AWAY, number=frame.length),)
 
-    def _receive_of_stream(self, frame: Frame) -> Iterator[Event]:
+    def _receive_on_stream(self, frame: Frame) -> Iterator[Event]:
         flags = frame.flags
+        stream = self._receive_open(frame) if flags & SYN else self._find(frame)
+        if stream is None:
+            return
         if flags & SYN:
-            stream = self._receive_open(frame)
-            if stream is None:
-                return
-            yield Event(Happening.OPENED, stream)
-        else:
-            found = self._find(frame)
-            if found is None:
-                return
-            stream = found
+            yield Event(EventKind.OPENED, stream)
         if flags & ACK:
             self._acknowledge(stream)
         if flags & RST:
             self._drop(stream)
-            yield Event(Happening.RESET, stream)
+            yield Event(EventKind.RESET, stream)
             return
         if frame.kind == WINDOW_UPDATE:
-            stream.sendable = min(stream.sendable + frame.length, LARGEST_WINDOW)
-            self._may_send(stream)
+            stream.grow_send_window(frame.length)
+            self._schedule(stream)
         elif frame.length:
-            self._receive_data(stream, frame)
-            yield Event(Happening.DATA, stream, frame.payload)
+            stream.take_window(frame)
+            yield Event(EventKind.DATA, stream, frame.payload)
         if flags & FIN and not stream.ended:
             stream.ended = True
             self._forget_if_over(stream)
-            yield Event(Happening.ENDED, stream)
+            yield Event(EventKind.ENDED, stream)
 
     def _receive_open(self, frame: Frame) -> YamuxStream | None:
+        """Return the stream that the peer opened; ``None`` if it is refused, or reset by the same frame."""
         number = frame.stream
-        if number % 2 == self._own % 2:
-            raise MalformedFrameError(f"{frame}: the number is for this side to give")
+        if number % 2 == self._parity:
+            raise MalformedFrameError(f"{frame}: only this side opens streams with such numbers")
         if number in self.streams:
-            raise MalformedFrameError(f"{frame}: the stream is open")
+            raise MalformedFrameError(f"{frame}: the stream is open already")
         self._highest_inbound = max(self._highest_inbound, number)
         if frame.kind == DATA and frame.length > INITIAL_WINDOW:
-            raise WindowExceededError(f"{frame}: a new stream may receive {INITIAL_WINDOW} bytes")
-        if frame.flags & RST:  # opened and given up in one
+            raise WindowExceededError(f"{frame}: the window of a new stream allows {INITIAL_WINDOW} bytes")
+        if frame.flags & RST:
             return None
         if self._inbound >= self.limits.max_inbound or self._going_away:
             self._refuse(frame)
@@ -347,47 +258,43 @@ class Yamux:
         self._refused = 0
         self._inbound += 1
         stream = self.streams[number] = YamuxStream(number, inbound=True)
-        # Counted as a reply: who opens and resets streams in one breath could have any number of these.
+        # Counted as a reply: a peer that opens streams and resets them at once could queue any number of these.
         self._reply(Frame(WINDOW_UPDATE, ACK, number, 0))
         return stream
 
     def _refuse(self, frame: Frame) -> None:
         self._refused += 1
         if self._refused > self.limits.max_refused:
-            raise TooManyStreamsError(f"{self._refused} streams beyond max_inbound ({self.limits.max_inbound})")
+            raise TooManyStreamsError(
+                f"the peer opened {self._refused} streams beyond max_inbound ({self.limits.max_inbound})"
+            )
         self._reply(Frame(WINDOW_UPDATE, RST, frame.stream, 0))
 
     def _reply(self, frame: Frame) -> None:
         self._replies += 1
         if self._replies > self.limits.max_replies:
-            raise TooManyStreamsError(f"more than {self.limits.max_replies} replies wait, and are not taken")
+            raise TooManyStreamsError(f"more than {self.limits.max_replies} replies are queued: the peer reads none")
         self._control.append(frame)
 
     def _find(self, frame: Frame) -> YamuxStream | None:
-        """The stream; ``None`` for one that is over, of which the other side need not know yet."""
+        """Return the stream; ``None`` if it has ended, which the peer may not know yet."""
         number = frame.stream
         stream = self.streams.get(number)
         if stream is None:
-            highest = self._next - 2 if number % 2 == self._own % 2 else self._highest_inbound
+            highest = self._next - 2 if number % 2 == self._parity else self._highest_inbound
             if number > highest:
-                raise UnknownStreamError(f"{frame}: nobody opened it")
+                raise UnknownStreamError(f"{frame}: the stream was never opened")
         return stream
+
+    # -- bookkeeping -----------------------------------------------------------------------
 
     def _acknowledge(self, stream: YamuxStream) -> None:
         if not stream.acknowledged:
             stream.acknowledged = True
             self._unacknowledged -= 1
 
-    def _receive_data(self, stream: YamuxStream, frame: Frame) -> None:
-        if stream.ended:
-            raise MalformedFrameError(f"{frame}: data behind the end")
-        if frame.length > stream.receivable:
-            raise WindowExceededError(f"{frame}: {stream.receivable} bytes are allowed")
-        stream.receivable -= frame.length
-
-    # -- keeping house ---------------------------------------------------------------------
-
     def _grow(self, stream: YamuxStream) -> None:
+        """Double the receive window, as far as the limits allow."""
         more = min(stream.granted, self.limits.max_window - stream.granted, self.limits.growth - self._grown)
         if more > 0:
             stream.granted += more
@@ -401,8 +308,7 @@ class Yamux:
 
     def _drop(self, stream: YamuxStream) -> None:
         stream.reset = True
-        stream.queue.clear()
-        stream.queued = 0
+        stream.clear_queue()
         self._forget(stream)
 
     def _forget(self, stream: YamuxStream) -> None:

@@ -11,6 +11,7 @@ import errno
 import itertools
 import socket
 from collections import deque
+from collections.abc import Sequence
 
 from ..addr import Addr
 from ..errors import UsageError
@@ -111,7 +112,7 @@ class MemoryNetwork(Network):
     """
 
     def __init__(self, *, capacity: int = CAPACITY) -> None:
-        self.names = {"localhost": "127.0.0.1"}
+        self.names: dict[str, str | Sequence[str]] = {"localhost": "127.0.0.1"}
         self._host = "127.0.0.1"
         self._capacity = capacity
         self._ports = itertools.cycle(range(FIRST_PORT, LAST_PORT + 1))
@@ -133,12 +134,13 @@ class MemoryNetwork(Network):
         """Have the next ``times`` calls of ``accept`` raise ``error``, whichever listener's they are."""
         self._failures.extend([error] * times)
 
-    async def resolve(self, addr: Addr) -> Addr:
+    async def resolve(self, addr: Addr) -> Sequence[Addr]:
         if addr.ip is not None:
-            return addr
+            return (addr,)
         if addr.host not in self.names:
-            raise socket.gaierror(socket.EAI_NONAME, f"{addr.host} is not known")
-        return Addr(self.names[addr.host], addr.port)
+            raise socket.gaierror(socket.EAI_NONAME, f"{addr.host} is unknown")
+        hosts = self.names[addr.host]
+        return [Addr(host, addr.port) for host in ([hosts] if isinstance(hosts, str) else hosts)]
 
     async def listen(self, addr: Addr, *, backlog: int, reuse_port: bool) -> Listener:
         port = addr.port or self._free_port()

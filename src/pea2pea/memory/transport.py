@@ -26,10 +26,10 @@ class MemorySocket:
     peer: MemorySocket
 
     def __init__(self, local: Addr, capacity: int) -> None:
-        self.local = local
-        self.capacity = capacity
-        self.received = bytearray()
-        self.ended = False  # the other end has sent all that it will
+        self.local: Addr = local
+        self.capacity: int = capacity
+        self.received: bytearray = bytearray()
+        self.ended: bool = False  # the other end has sent all that it will
         self.reset = False
         self.closed = False
         self.transport: MemoryTransport | None = None

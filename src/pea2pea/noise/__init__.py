@@ -1,9 +1,11 @@
-"""The Noise Protocol Framework, revision 34: encrypted connections to peers that are known by their keys.
+"""Encrypted, mutually authenticated connections: the Noise Protocol Framework, revision 34.
 
-Needs ``cryptography``; may import ``codec``, ``config``, ``errors``, ``keyfile``, ``peer`` and ``protocols``. Mix
-:class:`NoiseHandshake` into a node, and wrap its codecs with those of ``peer.session``, which is a
-:class:`NoiseSession`. The rooms, from the bottom up: ``errors``, ``patterns`` (a table), ``crypto`` (the
-primitives of others), ``state`` (the state machine of the specification), ``codec``, ``keys``, ``handshake``.
+Needs ``cryptography``. May import ``codec``, ``errors``, ``keyfile``, ``peer``, ``protocols`` and ``undecoded``. Add
+:class:`NoiseHandshake` to the bases of a node, and take its codecs from ``peer.session``, a :class:`NoiseSession`.
+
+The modules, each of which imports those before it only: ``errors``, ``patterns`` (a table), ``crypto`` (primitives of
+other libraries), ``state`` (the state machine of the specification), ``wire`` (messages and their lengths), ``codec``,
+``session``, ``keys`` (files), ``config``, ``handshake``.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ try:
 except ImportError as error:
     raise ImportError("pea2pea.noise needs cryptography: pip install 'pea2pea[noise]'", name="cryptography") from error
 
-from .codec import NoiseDecoder, NoiseEncoder, NoiseSession
+from .codec import NoiseCodec, NoiseDecoder, NoiseEncoder, NoiseMessages
+from .config import NoiseConfig
 from .crypto import KeyPair
 from .errors import (
     DecryptError,
@@ -24,13 +27,14 @@ from .errors import (
     NonceExhaustedError,
     PeerNotAllowedError,
 )
-from .handshake import NoiseConfig, NoiseHandshake, NoiseReader, shake_hands
+from .handshake import NoiseHandshake, NoiseReader, perform_handshake
 from .keys import load_key, load_or_make_key, save_key
+from .session import NoiseSession
 from .state import HandshakeState, NoiseProtocol
 
 __all__ = [
     "DecryptError", "HandshakeCutError", "HandshakeState", "KeyFileError", "KeyPair", "MalformedMessageError",
-    "NoiseConfig", "NoiseDecoder", "NoiseEncoder", "NoiseError", "NoiseHandshake", "NoiseProtocol", "NoiseReader",
-    "NoiseSession", "NonceExhaustedError", "PeerNotAllowedError", "load_key", "load_or_make_key", "save_key",
-    "shake_hands",
+    "NoiseCodec", "NoiseConfig", "NoiseDecoder", "NoiseEncoder", "NoiseError", "NoiseHandshake", "NoiseMessages",
+    "NoiseProtocol", "NoiseReader", "NoiseSession", "NonceExhaustedError", "PeerNotAllowedError", "load_key",
+    "load_or_make_key", "perform_handshake", "save_key",
 ]

@@ -1,331 +1,271 @@
-"""What follows a handshake: a session, and codecs that encrypt what other codecs say. Pure: no asyncio, no sockets.
+"""The codecs of an encrypted connection. Pure: no asyncio, no sockets. :class:`NoiseSession` makes them.
 
-May import ``codec``, ``errors`` and ``state``. On the wire are Noise messages, each behind its length in two
-bytes. Where they begin and end means nothing: their plaintexts are one stream, which the inner codec takes apart.
+May import ``codec``, ``errors``, ``undecoded``, ``state`` and ``wire``. There are two kinds:
 
-A :class:`NoiseDecoder` is the exception to the rule that a codec keeps no bytes of its own. What is
-decrypted cannot be given back to be decrypted again, so it keeps the plaintext of the inner frame that
-is not whole yet: at most what the inner codec allows a frame, and what arrives at once.
+- :class:`NoiseCodec`, with :class:`NoiseDecoder` and :class:`NoiseEncoder` as its halves, makes a stream of the
+  plaintexts. Another codec, the inner one, frames that stream, so the borders of Noise messages carry no meaning.
+- :class:`NoiseMessages` makes each Noise message one message of bytes.
+
+A :class:`NoiseDecoder` keeps bytes between its calls, unlike other codecs: a Noise message can be decrypted only once,
+so its plaintext is kept until the inner frame is complete. That is bounded by what the inner codec allows for a frame
+and by what one receive brings.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
-from functools import cache
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
-from ..codec import Buffer, Decoder, Encoder, Landing
-from ..errors import ConfigError, EncodeError, IncompleteFrameError, UsageError
-from .crypto import TAG_SIZE
-from .errors import MalformedMessageError, NoiseError
-from .state import MAX_MESSAGE, CipherState, NoiseProtocol
+from ..codec import Buffer, Decoder, Encoder, Framing
+from ..codec.batches import sized
+from ..errors import IncompleteFrameError
+from ..undecoded import GATHER_FROM, Undecoded
+from .errors import NoiseError
+from .state import CipherState
+from .wire import LENGTH as LENGTH
+from .wire import MAX_PLAINTEXT, OVERHEAD, message_ends, message_size, seal
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+In_co = TypeVar("In_co", covariant=True)
+Out_contra = TypeVar("Out_contra", contravariant=True)
 
-LENGTH: Final = struct.Struct(">H")
-MAX_PLAINTEXT: Final = MAX_MESSAGE - TAG_SIZE
-#: How much of a large buffer goes into one message: ciphers work on up to so many times 256 bytes at once, and take
-#: as long for the last 239 that a message could have besides as for 4,000 others (ChaChaPoly with AVX-512).
+#: How much of a large buffer goes into one message. AEAD implementations process up to this many multiples of 256 bytes
+#: at once. The 239 bytes that a message could hold beyond it take as long as 4,000 others (ChaChaPoly with AVX-512).
 PORTION: Final = MAX_PLAINTEXT // 256 * 256
-#: What encrypting a message adds to it on the wire.
-OVERHEAD: Final = LENGTH.size + TAG_SIZE
-#: Encrypted bytes that are handed to the network together. More gain nothing, and wait longer for the first.
-OUTPUT_SIZE: Final = 132 * 1024
-#: See ``_have_memory_kept``.
-KEPT_SIZE: Final = 4 * 1024 * 1024
-#: A rest of this size gets memory of its own; a smaller one is cheaper to copy.
-GATHER_FROM: Final = 64 * 1024
-#: Room for what one receive decrypts to, behind a small rest.
+#: The plaintext of one receive, plus a small remainder before it.
 SCRATCH_SIZE: Final = 512 * 1024 + GATHER_FROM
-#: Memory set aside for a large frame, as a multiple of what arrived of it.
-TRUST: Final = 4
 
-#: Memory to decrypt into, for whoever decrypts now; two, for programs with a loop in each of two threads.
-#: List methods are atomic, so no two can get the same.
-_scratch: list[bytearray] = []
+# Blocks of memory to decrypt into. A decoder borrows one for the duration of a call. Two are kept, since decoders can
+# be nested (Noise in Noise) and loops can run in several threads. More are allocated when needed. list.pop and
+# list.append are atomic, so two threads never get the same block.
 _MOST_SCRATCH: Final = 2
+_scratch: list[memoryview] = []
+# The memory of a decoder that has not borrowed any.
+_NO_MEMORY: Final = memoryview(b"")
+
+
+class InnerCodec(Protocol[In_co, Out_contra]):
+    """A codec for both directions, as :meth:`NoiseSession.codec` takes it."""
+
+    def decode(self, buffer: memoryview) -> tuple[Sequence[In_co], int]: ...
+
+    def frame_size(self, head: memoryview) -> int: ...
+
+    def header_size(self, head: memoryview) -> int: ...
+
+    def finish(self, rest: memoryview) -> Sequence[In_co]: ...
+
+    def encode(self, messages: Sequence[Out_contra]) -> Sequence[Buffer]: ...
 
 
 class NoiseDecoder(Decoder[In], Generic[In]):
-    """Decrypts, and has ``inner`` decode the plaintext. One for each connection; a :class:`NoiseSession` makes it.
+    """Decrypts a stream, and decodes the plaintext with ``inner``. One per connection.
 
-    Raises :class:`DecryptError` at the first message that is not the next one that the peer sent,
-    after the good ones before it were given.
+    Raises :class:`DecryptError` at the first message that is not the next one the peer sent. Messages before it are
+    returned first. Once it has raised, it raises the same error at every call.
+
+    ``first`` is what is still to be decoded of the first message, if that was decrypted before (and not all of it was
+    used): the message is skipped, and ``first`` takes its place.
     """
 
-    __slots__ = ("_again", "_cipher", "_failure", "_filled", "_inner", "_kept", "_need", "_rekey_after")
+    __slots__ = ("_cipher", "_failure", "_first", "_plain")
 
-    def __init__(
-        self, inner: Decoder[In], cipher: CipherState, rekey_after: int | None = None, left: bytes | None = None
-    ) -> None:
-        self._inner = inner
+    def __init__(self, inner: Decoder[In], cipher: CipherState, first: bytes | None = None) -> None:
         self._cipher = cipher
-        self._rekey_after = rekey_after
-        # The first _filled bytes of _kept are decrypted and not decoded yet; _need make a frame (0: unknown).
-        self._kept = bytearray(left or b"")
-        self._filled = len(self._kept)
-        self._need = 0
-        # The first message was decrypted during the handshake, and is here to have what is left of it decoded.
-        self._again = left is not None
+        self._first = first
+        self._plain = Undecoded(inner, _NO_MEMORY, land=True)
         self._failure: Exception | None = None
 
     def decode(self, buffer: memoryview) -> tuple[Sequence[In], int]:
         if self._failure is not None:
             raise self._failure
-        ends, size = _whole_messages(buffer)
+        ends = message_ends(buffer)
         if not ends:
             return (), 0
-        done, self._again = ends.pop(0) if self._again else 0, False
-        memory = self._memory_for(size)
-        used, filled = self._decrypt(buffer, done, ends, memory)
-        messages = self._decode(memory, filled)
+        plain = self._plain
+        plain.memory = _scratch.pop() if _scratch else memoryview(bytearray(SCRATCH_SIZE))
+        messages: list[In] = []
+        used = 0
+        try:
+            if self._first is not None:
+                used, first, self._first = ends.pop(0), self._first, None
+                messages += self._feed(first)
+            while ends and self._failure is None and plain.failure is None:
+                used = self._decrypt(buffer, used, ends, messages)
+        finally:
+            if len(_scratch) < _MOST_SCRATCH:
+                _scratch.append(plain.memory)
+            plain.memory = _NO_MEMORY
+        # A failure of the inner codec comes first: its bytes precede the message that could not be decrypted.
+        self._failure = plain.failure or self._failure
         if self._failure is None:
             return messages, used
         if not messages:
             raise self._failure
-        # Never all of it, so that this is called again, and raises then. It took a message at least.
+        # Report at least one byte unused, so that the caller calls again, which raises the failure.
         return messages, min(used, len(buffer) - 1)
 
     def frame_size(self, head: memoryview) -> int:
-        return LENGTH.size + LENGTH.unpack_from(head)[0] if len(head) >= LENGTH.size else 0
+        return message_size(head)
 
     def finish(self, rest: memoryview) -> Sequence[In]:
         if self._failure is not None:
             raise self._failure
-        if rest:
-            raise IncompleteFrameError(f"the stream ended inside a Noise message, after {len(rest)} bytes of it")
-        return self._inner.finish(memoryview(self._kept)[: self._filled])
+        _check_complete(rest)
+        messages = self._plain.finish()
+        if self._plain.failure is not None:
+            raise self._plain.failure
+        return messages
+
+    @property
+    def undecoded(self) -> memoryview:
+        """The plaintext that is not decoded yet."""
+        return self._plain.remainder()
 
     def __repr__(self) -> str:
-        return f"<NoiseDecoder of {self._inner!r}>"
+        return f"<NoiseDecoder, {len(self._plain)} bytes of plaintext undecoded>"
 
-    def _decrypt(self, buffer: memoryview, done: int, ends: list[int], memory: bytearray) -> tuple[int, int]:
-        """Decrypt the messages from ``done`` on, which end at ``ends``, behind what is kept.
+    def _decrypt(self, buffer: memoryview, used: int, ends: list[int], messages: list[In]) -> int:
+        """Decrypt and decode as many messages as fit the memory for plaintext, or one that does not fit.
 
-        Returns how many bytes of ``buffer`` are done with, and how many of ``memory`` are filled.
+        The messages begin at ``used`` and end at ``ends``, from which they are removed. Return the end of the last one.
         """
-        cipher, rekey_after, view = self._cipher, self._rekey_after, memoryview(memory)
-        used, filled = done, self._filled
+        cipher, memory, plaintext = self._cipher, self._plain.buffer(), b""
+        room, filled, count = len(memory), 0, 0
         try:
             for end in ends:
                 stop = filled + end - used - OVERHEAD
-                if stop < filled:
-                    raise MalformedMessageError(f"{end - used - LENGTH.size} bytes are no Noise message")
-                cipher.decrypt_into(buffer[used + LENGTH.size : end], view[filled:stop])
-                used, filled = end, stop
-                if rekey_after is not None and cipher.nonce % rekey_after == 0:
-                    cipher.rekey()
+                if stop > room:
+                    break
+                cipher.decrypt_into(buffer[used + LENGTH.size : end], memory[filled:stop])
+                used, filled, count = end, stop, count + 1
+            if not count:
+                plaintext = cipher.decrypt(b"", buffer[used + LENGTH.size : ends[0]])
+                used, count = ends[0], 1
         except NoiseError as error:
             self._failure = error
-        return used, filled
+        del ends[:count]
+        messages += self._plain.receive(filled) if filled else self._feed(plaintext)
+        return used
 
-    def _decode(self, memory: bytearray, filled: int) -> Sequence[In]:
-        """Have the plaintext decoded, and keep what is left of it."""
-        start, view = 0, memoryview(memory)[:filled]
+    def _feed(self, plaintext: bytes) -> list[In]:
+        """Decode ``plaintext``, as much at a time as fits the memory of a large frame."""
         messages: list[In] = []
-        try:
-            while start < filled and filled >= self._need:
-                found, used = self._inner.decode(view[start:])
-                start += used
-                messages += found
-                if not found and not used:
-                    break
-        except Exception as error:  # the inner codec's; raised by decode, now or when it is called again
-            self._failure = self._failure or error
-        self._keep(memory, start, filled)
+        rest = memoryview(plaintext)
+        while rest and self._plain.failure is None:
+            memory = self._plain.buffer()
+            size = min(len(rest), len(memory))
+            memory[:size] = rest[:size]
+            messages += self._plain.receive(size)
+            rest = rest[size:]
         return messages
-
-    def _memory_for(self, size: int) -> bytearray:
-        """Memory that begins with what is kept and has room for ``size`` bytes more."""
-        wanted = self._filled + size
-        if self._filled >= GATHER_FROM and wanted <= len(self._kept):
-            return self._kept
-        if self._filled < GATHER_FROM and wanted <= SCRATCH_SIZE:
-            memory = _scratch.pop() if _scratch else bytearray(SCRATCH_SIZE)
-        else:
-            memory = bytearray(max(wanted, min(self._need or TRUST * wanted, TRUST * wanted)))
-        memory[: self._filled] = memoryview(self._kept)[: self._filled]
-        return memory
-
-    def _keep(self, memory: bytearray, start: int, filled: int) -> None:
-        rest = filled - start
-        self._filled, self._need = rest, 0
-        if rest >= GATHER_FROM and not start and len(memory) != SCRATCH_SIZE:
-            self._kept = memory
-        else:
-            self._kept = bytearray(memoryview(memory)[start:filled])
-            if len(memory) == SCRATCH_SIZE and len(_scratch) < _MOST_SCRATCH:
-                _scratch.append(memory)
-        if rest >= GATHER_FROM and self._failure is None:
-            self._need = self._inner.frame_size(memoryview(self._kept)[:rest])
 
 
 class NoiseEncoder(Encoder[Out], Generic[Out]):
-    """Has ``inner`` encode messages, and encrypts the bytes. One for each connection; a :class:`NoiseSession` makes it.
+    """Encodes messages with ``inner``, and encrypts the bytes as a stream. One per connection.
 
-    What is encoded must be sent, in that order: every byte of it moves the state on.
+    What it returns must be sent, in order: every Noise message moves the cipher on.
     """
 
-    __slots__ = ("_cipher", "_inner", "_rekey_after")
+    __slots__ = ("_cipher", "_inner")
 
-    def __init__(self, inner: Encoder[Out], cipher: CipherState, rekey_after: int | None = None) -> None:
+    def __init__(self, inner: Encoder[Out], cipher: CipherState) -> None:
         self._inner = inner
         self._cipher = cipher
-        self._rekey_after = rekey_after
 
     def encode(self, messages: Sequence[Out]) -> Sequence[Buffer]:
-        buffers = self._inner.encode(messages)
-        return [self._seal(batch) for batch in _batches(_plaintexts(buffers))]
+        return seal(self._cipher, _plaintexts(self._inner.encode(messages)))
 
     def __repr__(self) -> str:
         return f"<NoiseEncoder of {self._inner!r}>"
 
-    def _seal(self, plaintexts: list[Buffer]) -> memoryview:
-        """The plaintexts as Noise messages, each behind its length."""
-        cipher, rekey_after = self._cipher, self._rekey_after
-        # As it comes, where a bytearray would be filled with zeroes first: all of it is written to.
-        sealed = memoryview(Landing(sum(map(len, plaintexts)) + OVERHEAD * len(plaintexts)))
-        start = 0
-        for plaintext in plaintexts:
-            stop = start + len(plaintext) + OVERHEAD
-            LENGTH.pack_into(sealed, start, len(plaintext) + TAG_SIZE)
-            cipher.encrypt_into(plaintext, sealed[start + LENGTH.size : stop])
-            start = stop
-            if rekey_after is not None and cipher.nonce % rekey_after == 0:
-                cipher.rekey()
-        return sealed
 
+class NoiseCodec(Decoder[In], Encoder[Out], Generic[In, Out]):
+    """A :class:`NoiseDecoder` and a :class:`NoiseEncoder` in one, for a node's ``codec``."""
 
-class NoiseSession:
-    """What a handshake made: who the peer is, and the ciphers of both directions."""
+    __slots__ = ("decoder", "encoder")
 
-    __slots__ = (
-        "_left", "_lent", "_receiving", "_rekey_after", "_sending", "handshake_hash", "protocol", "remote_static",
-    )
+    def __init__(self, decoder: NoiseDecoder[In], encoder: NoiseEncoder[Out]) -> None:
+        self.decoder = decoder
+        self.encoder = encoder
 
-    #: The protocol that was spoken.
-    protocol: NoiseProtocol
-    #: The peer's static public key, which is its identity; ``None`` where the pattern has none for it.
-    remote_static: bytes | None
-    #: Equal on both sides of this connection, and on no other: for binding something to it.
-    handshake_hash: bytes
+    def decode(self, buffer: memoryview) -> tuple[Sequence[In], int]:
+        return self.decoder.decode(buffer)
 
-    def __init__(
-        self,
-        protocol: NoiseProtocol,
-        remote_static: bytes | None,
-        handshake_hash: bytes,
-        ciphers: tuple[CipherState, CipherState],
-        rekey_after: int | None = None,
-    ) -> None:
-        check_rekey_after(rekey_after)
-        _have_memory_kept()
-        self.protocol = protocol
-        self.remote_static = remote_static
-        self.handshake_hash = handshake_hash
-        self._sending, self._receiving = ciphers
-        self._rekey_after = rekey_after
-        self._lent: set[str] = set()
-        self._left: bytes | None = None
+    def frame_size(self, head: memoryview) -> int:
+        return message_size(head)
 
-    def decoder(self, inner: Decoder[In]) -> NoiseDecoder[In]:
-        """Return what decrypts this connection for ``inner``. Only once: a second would miss what the first took."""
-        self._lend("decoder")
-        return NoiseDecoder(inner, self._receiving, self._rekey_after, self._left)
+    def finish(self, rest: memoryview) -> Sequence[In]:
+        return self.decoder.finish(rest)
 
-    def encoder(self, inner: Encoder[Out]) -> NoiseEncoder[Out]:
-        """Return what encrypts for this connection what ``inner`` encodes. Only once."""
-        self._lend("encoder")
-        return NoiseEncoder(inner, self._sending, self._rekey_after)
-
-    def seal(self, plaintext: Buffer) -> bytes:
-        """Return one message with its length, to be sent by whoever still negotiates before there is an encoder.
-
-        Raises :class:`EncodeError` above 65,519 bytes, and :class:`UsageError` once there is one.
-        """
-        if "encoder" in self._lent:
-            raise UsageError("there is an encoder: send through that")
-        if len(plaintext) > MAX_PLAINTEXT:
-            raise EncodeError(f"a message of {len(plaintext)} bytes, {MAX_PLAINTEXT} are allowed")
-        sealed = self._sending.encrypt(b"", plaintext)
-        self._count(self._sending)
-        return LENGTH.pack(len(sealed)) + sealed
-
-    def unseal(self, message: Buffer) -> bytes:
-        """Return the plaintext of one message that came, without its length. Raises as a decoder does.
-
-        All of it is then the caller's; for reading less, there is :class:`NoiseReader`.
-        """
-        self.check_unread()
-        if self._left is not None:
-            left, self._left = self._left, None
-            return left
-        plaintext = self._receiving.decrypt(b"", message)
-        self._count(self._receiving)
-        return plaintext
-
-    def give_back(self, left: bytes) -> None:
-        """Have the message that was unsealed last come again: it is to be in front of all others that the decoder, or
-        ``unseal``, is given, with its length, and ``left`` is what that makes of it."""
-        self.check_unread()
-        self._left = left
-
-    def check_unread(self) -> None:
-        """Raise :class:`UsageError` where there is a decoder, to which all belongs that comes."""
-        if "decoder" in self._lent:
-            raise UsageError("there is a decoder: what comes is its own")
-
-    def _lend(self, what: str) -> None:
-        if what in self._lent:
-            raise UsageError(f"this session has given its {what} away already")
-        self._lent.add(what)
-
-    def _count(self, cipher: CipherState) -> None:
-        if self._rekey_after is not None and cipher.nonce % self._rekey_after == 0:
-            cipher.rekey()
+    def encode(self, messages: Sequence[Out]) -> Sequence[Buffer]:
+        return self.encoder.encode(messages)
 
     def __repr__(self) -> str:
-        return f"<NoiseSession {self.protocol.name}>"
+        return f"<NoiseCodec, {self.encoder!r}>"
 
 
-@cache
-def _have_memory_kept() -> None:
-    """Let the C library keep freed memory of this size for what comes next.
+class NoiseMessages(Framing):
+    """Makes each Noise message one message of up to 65,519 bytes.
 
-    glibc gives the memory of a freed batch back to the system, and each page of the next one faults: a message
-    of 64 KiB then costs its sender 58 microseconds instead of 23 to 40. Memory of its own (mmap) that is freed
-    once raises that limit; other C libraries do not mind.
+    It is a framing, for ``Codec`` or ``Json`` to build on, but unlike the others it has state: one per connection.
+
+    Empty messages are sent and received like others. ``encode`` raises :class:`~pea2pea.errors.EncodeError` for a
+    larger message, before it encrypts any of the batch. ``decode`` raises as that of :class:`NoiseDecoder`, to which
+    ``first`` is the same.
     """
-    bytes(KEPT_SIZE)
+
+    __slots__ = ("_first", "_receiving", "_sending")
+
+    def __init__(self, sending: CipherState, receiving: CipherState, first: bytes | None = None) -> None:
+        self._sending = sending
+        self._receiving = receiving
+        self._first = first
+
+    def decode(self, buffer: memoryview) -> tuple[Sequence[bytes], int]:
+        decrypt = self._receiving.decrypt
+        messages: list[bytes] = []
+        ends, used = message_ends(buffer), 0
+        if ends and self._first is not None:
+            messages.append(self._first)
+            used, self._first = ends.pop(0), None
+        try:
+            for end in ends:
+                messages.append(decrypt(b"", buffer[used + LENGTH.size : end]))
+                used = end
+        except NoiseError:
+            # A refused message leaves the cipher as it was, so the next call meets it again, and raises.
+            if not messages:
+                raise
+        return messages, used
+
+    def frame_size(self, head: memoryview) -> int:
+        return message_size(head)
+
+    def finish(self, rest: memoryview) -> Sequence[bytes]:
+        _check_complete(rest)
+        return ()
+
+    def encode(self, messages: Sequence[Buffer]) -> Sequence[Buffer]:
+        plaintexts, _ = sized(messages, MAX_PLAINTEXT)
+        return seal(self._sending, plaintexts)
+
+    def __repr__(self) -> str:
+        return f"<NoiseMessages, {self._sending.nonce} sent, {self._receiving.nonce} received>"
 
 
-def check_rekey_after(value: object) -> None:
-    """Raise :class:`ConfigError` unless ``value`` is ``None`` or a number of messages."""
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ConfigError("rekey_after", f"{value!r} is no whole number of 1 or more")
-
-
-def _whole_messages(buffer: memoryview) -> tuple[list[int], int]:
-    """Where the whole messages at the start of ``buffer`` end, and an upper bound of their plaintexts' size."""
-    ends: list[int] = []
-    position, last = 0, len(buffer) - LENGTH.size
-    read = LENGTH.unpack_from
-    while position <= last:
-        stop = position + LENGTH.size + read(buffer, position)[0]
-        if stop > len(buffer):
-            break
-        ends.append(stop)
-        position = stop
-    return ends, position
+def _check_complete(rest: memoryview) -> None:
+    if rest:
+        raise IncompleteFrameError(f"the stream ended inside a Noise message, after {len(rest)} bytes of it")
 
 
 def _plaintexts(buffers: Sequence[Buffer]) -> Iterator[Buffer]:
-    """The bytes of ``buffers``, cut for one Noise message each. Large ones are not copied, small ones are joined.
+    """Divide ``buffers`` into the plaintexts of Noise messages. Small buffers are joined, large ones are not copied.
 
-    What a large one has beyond whole Noise messages goes before them, with the small ones: where it ends, and a frame
-    with it, so does a Noise message, and whoever decrypts that has nothing left to keep.
+    A large buffer is divided so that its end is also the end of a Noise message: the bytes by which it exceeds a
+    multiple of ``PORTION`` go first, together with the small buffers before it. A frame that ends there leaves the
+    peer's decoder with no remainder to copy.
     """
     small: list[Buffer] = []
     size = 0
@@ -350,17 +290,3 @@ def _plaintexts(buffers: Sequence[Buffer]) -> Iterator[Buffer]:
 
 def _joined(buffers: list[Buffer]) -> Buffer:
     return buffers[0] if len(buffers) == 1 else b"".join(buffers)
-
-
-def _batches(plaintexts: Iterator[Buffer]) -> Iterator[list[Buffer]]:
-    """The plaintexts, in groups of about ``OUTPUT_SIZE``."""
-    batch: list[Buffer] = []
-    size = 0
-    for plaintext in plaintexts:
-        if batch and size + len(plaintext) > OUTPUT_SIZE:
-            yield batch
-            batch, size = [], 0
-        batch.append(plaintext)
-        size += len(plaintext)
-    if batch:
-        yield batch

@@ -1,6 +1,6 @@
-"""The primitives that Noise names, from ``cryptography`` and the standard library; none is made here.
+"""The primitives of Noise, from ``cryptography`` and the standard library. None is implemented here.
 
-May import ``errors``. A key pair, a cipher and a hash as the specification's sections 4 and 12 want them.
+May import ``errors``. Key pairs, ciphers and hashes with the interface of the specification's sections 4 and 12.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ..codec import Buffer
 from ..errors import ConfigError
 from .errors import DecryptError, MalformedMessageError
 
-#: Bytes of a key of a cipher, and of a pre-shared one.
+#: The size of a cipher's key, and of a pre-shared key, in bytes.
 KEY_SIZE: Final = 32
-#: Bytes that a cipher adds to what it encrypts.
+#: The size of the authentication tag that a cipher appends, in bytes.
 TAG_SIZE: Final = 16
 
 
@@ -44,13 +44,13 @@ CURVES: Final = {
 
 
 class KeyPair:
-    """A private key and its ``public`` bytes. Neither its ``repr`` nor ``pickle`` gives the private key away."""
+    """A private key and its ``public`` bytes. Its ``repr`` does not show the private key, and it cannot be pickled."""
 
     __slots__ = ("_private", "curve", "public")
 
     #: ``25519`` or ``448``.
     curve: str
-    #: The public key: for a static key, what a peer is known by.
+    #: The public key. That of a static key pair is the identity of its owner.
     public: bytes
 
     def __init__(self, private: Any, curve: str) -> None:
@@ -65,43 +65,44 @@ class KeyPair:
 
     @classmethod
     def from_private(cls, private: bytes, curve: str = "25519") -> KeyPair:
-        """Return the key pair of these private bytes. Raises :class:`ConfigError` where their number is wrong."""
+        """Return the key pair of a raw private key. Raises :class:`ConfigError` if its size is wrong."""
         if len(private) != _curve(curve).size:
-            raise ConfigError("private", f"{len(private)} bytes are no private key of {curve}")
+            size = _curve(curve).size
+            raise ConfigError("private", f"a private key of curve {curve} has {size} bytes, got {len(private)}")
         return cls(_curve(curve).private.from_private_bytes(private), curve)
 
     def private_bytes(self) -> bytes:
-        """Return the private key, for whoever has to keep it."""
+        """Return the raw private key, to store it."""
         return cast(bytes, self._private.private_bytes_raw())
 
     def exchange(self, public: bytes) -> bytes:
-        """Return what both sides alone can compute. Raises :class:`MalformedMessageError` for a useless key."""
+        """Return the shared secret with ``public``. Raises :class:`MalformedMessageError` for an unusable key."""
         try:
             return cast(bytes, self._private.exchange(CURVES[self.curve].public.from_public_bytes(public)))
         except ValueError as error:
-            # Of low order: whatever the private key, all would know the result.
-            raise MalformedMessageError("a public key that cannot be used") from error
+            # A point of low order: the result is the same for every private key, so it would not be secret.
+            raise MalformedMessageError("the peer's public key is unusable: it is a point of low order") from error
 
     def __repr__(self) -> str:
         return f"<KeyPair on {self.curve}>"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        raise TypeError("a key pair is not pickled: save it with pea2pea.noise.save_key")
+        raise TypeError("a KeyPair cannot be pickled: store it with pea2pea.noise.save_key")
 
 
 def _curve(name: str) -> _Curve:
     if name not in CURVES:
-        raise ConfigError("curve", f"{name!r} is neither '25519' nor '448'")
+        raise ConfigError("curve", f"expected '25519' or '448', got {name!r}")
     return CURVES[name]
 
 
 def key_size(curve: str) -> int:
-    """Bytes of a public, and of a private, key."""
+    """Return the size of a public key, and of a private one, in bytes."""
     return _curve(curve).size
 
 
 def same_key(one: bytes, other: bytes) -> bool:
-    """Whether two keys are equal, in a time that does not tell where they differ."""
+    """Whether two keys are equal. Takes the same time wherever they differ."""
     return hmac.compare_digest(one, other)
 
 
@@ -109,7 +110,7 @@ def same_key(one: bytes, other: bytes) -> bool:
 
 
 class Aead(Protocol):
-    """What the two classes of ``cryptography`` have in common."""
+    """The interface that the AEAD classes of ``cryptography`` share."""
 
     def encrypt(self, nonce: Buffer, data: Buffer, associated_data: Buffer | None) -> bytes: ...
 
@@ -128,13 +129,13 @@ def _decrypt_into(aead: Any, nonce: bytes, data: Buffer, out: memoryview) -> obj
 
 
 def encrypt_copying(aead: Aead, nonce: bytes, data: Buffer, out: memoryview) -> object:
-    """What releases of ``cryptography`` without ``encrypt_into`` have to do."""
+    """Encrypt with releases of ``cryptography`` that have no ``encrypt_into``."""
     out[:] = aead.encrypt(nonce, data, None)
     return None
 
 
 def decrypt_copying(aead: Aead, nonce: bytes, data: Buffer, out: memoryview) -> object:
-    """As above, the other way."""
+    """Decrypt with releases of ``cryptography`` that have no ``decrypt_into``."""
     out[:] = aead.decrypt(nonce, data, None)
     return None
 
@@ -145,11 +146,11 @@ _CAN_DECRYPT_INTO: Final = all(hasattr(kind, "decrypt_into") for kind in (AESGCM
 
 @dataclass(frozen=True, slots=True)
 class Cipher:
-    """An AEAD with the nonce format that Noise gives it."""
+    """An AEAD with the nonce format of Noise."""
 
     name: str
     new: Callable[[bytes], Aead]
-    #: The number of a message as a nonce.
+    #: Encodes the number of a message as a nonce.
     nonce: Callable[[int], bytes]
     encrypt_into: IntoBuffer = _encrypt_into if _CAN_ENCRYPT_INTO else encrypt_copying
     decrypt_into: IntoBuffer = _decrypt_into if _CAN_DECRYPT_INTO else decrypt_copying
@@ -160,18 +161,18 @@ CIPHERS: Final = {
     "AESGCM": Cipher("AESGCM", AESGCM, struct.Struct(">4xQ").pack),
 }
 
-#: What a cipher raises where a tag does not fit.
+#: Raised by a cipher when the authentication tag does not match.
 NotAuthentic = InvalidTag
 
 
 def not_authentic() -> DecryptError:
-    """The one answer to every message that does not fit: why it does not is not for the peer to know."""
-    return DecryptError("a message is not authentic: altered, replayed, out of order, or under other keys")
+    """Return the error for every message that fails authentication. It does not tell the cases apart."""
+    return DecryptError("a message is not authentic: altered, replayed, out of order, or encrypted with another key")
 
 
 # Hashes
 
-#: Names of the specification, and what the standard library calls them.
+#: The names of the specification, and those of the standard library.
 HASHES: Final = {"SHA256": "sha256", "SHA512": "sha512", "BLAKE2s": "blake2s", "BLAKE2b": "blake2b"}
 
 

@@ -1,208 +1,195 @@
-"""A Noise handshake over a reader and a writer, and the mixin that lets a node do it. May import asyncio.
+"""Noise handshakes over a stream, and the mixin that makes a node perform them. May import asyncio.
 
-Every message goes behind its length in two bytes, big-endian, as libp2p does it too.
+Each handshake message is preceded by its length in two bytes, big-endian, as in libp2p.
 """
 
 from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import ConfigError
+from ..errors import UsageError
 from ..peer import Peer
 from ..protocols import Handshake
-from .codec import LENGTH, NoiseSession, check_rekey_after
-from .crypto import KeyPair, key_size, same_key
-from .errors import HandshakeCutError, PeerNotAllowedError
-from .state import HandshakeState, NoiseProtocol
+from .config import NoiseConfig
+from .errors import HandshakeCutError, MalformedMessageError
+from .session import NoiseSession
+from .state import HandshakeState
+from .wire import LENGTH, framed
 
-#: What goes into the next message of a handshake.
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Returns the payload of the next handshake message.
 Payload = Callable[[HandshakeState], Awaitable[bytes]]
-#: Told of every message that came.
+#: Called with the payload of each handshake message received.
 Received = Callable[[HandshakeState, bytes], Awaitable[None]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NoiseConfig:
-    """How to shake hands with one peer. Frozen; raises :class:`ConfigError` when made wrong.
-
-    Keys are not part of the ``repr``.
-    """
-
-    #: What to speak. Both sides have to name the same.
-    protocol: str = "Noise_XX_25519_ChaChaPoly_SHA256"
-    #: This side's key, where the pattern has one for it.
-    static_key: KeyPair | None = field(default=None, repr=False)
-    #: The peer's public key: needed where the pattern has it known beforehand, checked where the peer sends it.
-    remote_key: bytes | None = field(default=None, repr=False)
-    #: One key of 32 bytes for each psk modifier of the pattern, in their order.
-    psks: tuple[bytes, ...] = field(default=(), repr=False)
-    #: What both sides have to agree on besides.
-    prologue: bytes = b""
-    #: The public keys that are let in; ``None``: any. It is looked at anew for every peer.
-    allowed: Collection[bytes] | None = field(default=None, repr=False)
-    #: Messages after which either direction gets a new key; ``None``: never. Both sides have to name the same.
-    rekey_after: int | None = None
-
-    def __post_init__(self) -> None:
-        size = key_size(NoiseProtocol.of(self.protocol).curve)
-        if isinstance(self.psks, bytes):
-            raise ConfigError("psks", "is one key, and has to be a tuple of them")
-        if self.remote_key is not None and len(self.remote_key) != size:
-            raise ConfigError("remote_key", f"{len(self.remote_key)} bytes are no public key")
-        if isinstance(self.allowed, bytes):
-            raise ConfigError("allowed", "is one key, and has to be a collection of them")
-        check_rekey_after(self.rekey_after)
-
-    def begin(self, *, initiator: bool) -> HandshakeState:
-        """Return a new handshake. Raises :class:`ConfigError` where this role cannot do what is asked."""
-        protocol = NoiseProtocol.of(self.protocol)
-        known = protocol.pattern.known[initiator]
-        learned = protocol.pattern.sends_static(initiator=not initiator)
-        for setting, value in (("remote_key", self.remote_key), ("allowed", self.allowed)):
-            if value is not None and not (known or learned):
-                raise ConfigError(setting, f"cannot be checked: {protocol.name} does not tell this side the peer's key")
-        return HandshakeState(
-            protocol,
-            initiator=initiator,
-            prologue=self.prologue,
-            static=self.static_key,
-            remote_static=self.remote_key if known else None,
-            psks=self.psks,
-        )
-
-    def check_remote(self, key: bytes) -> None:
-        """Raise :class:`PeerNotAllowedError` unless a peer of this static key is welcome."""
-        if self.remote_key is not None and not same_key(key, self.remote_key):
-            raise PeerNotAllowedError("the peer is not who was expected")
-        # All are compared, so that the time tells nothing of where it stands.
-        if self.allowed is not None and not sum([same_key(key, other) for other in self.allowed]):
-            raise PeerNotAllowedError("the peer is not on the allow-list")
 
 
 async def _no_payload(state: HandshakeState) -> bytes:
     return b""
 
 
-async def _ignore(state: HandshakeState, payload: bytes) -> None:
-    """Nobody wants to know."""
+async def _accept(state: HandshakeState, payload: bytes) -> None:
+    pass
 
 
-async def shake_hands(
+async def perform_handshake(
     config: NoiseConfig,
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     *,
     initiator: bool,
     payload: Payload = _no_payload,
-    received: Received = _ignore,
+    received: Received = _accept,
 ) -> NoiseSession:
-    """Run a handshake to its end. Whoever is not welcome is refused as soon as its key is proven.
+    """Perform a handshake, and return its session. A peer that is not accepted is refused once its key is received.
 
-    ``payload`` is asked for what to put into each message of this side, ``received`` is told what was in
-    each of the other's, and may raise to refuse it; both see the state that the handshake is in. No byte
-    is read beyond the last message. Raises :class:`NoiseError`, :class:`ConfigError`, or what those two raise.
+    ``payload`` returns the payload for each message that this side sends. ``received`` is called with the payload of
+    each message of the peer, and may raise to refuse it. Both are given the state of the handshake.
+
+    Nothing is read beyond the last message, or the confirmation. Raises :class:`NoiseError`, :class:`ConfigError`, or
+    what ``payload`` and ``received`` raise.
     """
+    if not isinstance(config, NoiseConfig):
+        raise UsageError(f"expected a NoiseConfig, got {type(config).__name__}")
     state = config.begin(initiator=initiator)
     while not state.finished:
         if state.is_my_turn:
-            message = state.write_message(await payload(state))
-            writer.write(LENGTH.pack(len(message)) + message)
-            await writer.drain()
+            await _write(writer, framed(state.write_message(await payload(state))))
         else:
             content = state.read_message(await _read(reader))
             if state.remote_static is not None:
                 config.check_remote(state.remote_static)
             await received(state, content)
-    return NoiseSession(state.protocol, state.remote_static, state.handshake_hash, state.split(), config.rekey_after)
+    ciphers = state.split()
+    for cipher in ciphers:
+        cipher.rekey_after = config.rekey_after
+    session = NoiseSession(state.protocol, state.remote_static, state.handshake_hash, ciphers)
+    if config.confirm:
+        await _confirm(session, reader, writer, initiator=initiator)
+    return session
 
 
-async def _read(reader: asyncio.StreamReader) -> bytes:
-    try:
+async def _confirm(
+    session: NoiseSession, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, initiator: bool
+) -> None:
+    """Confirm to the sender of the last handshake message that its peer accepted it.
+
+    The other direction needs no confirmation: the sender of the last message had accepted its peer before it sent it.
+    """
+    if not session.protocol.pattern.sends_last(initiator=initiator):
+        await _write(writer, session.seal(b""))
+        return
+    plaintext = session.unseal(await _read(reader, "while waiting for the confirmation"))
+    if plaintext:
+        raise MalformedMessageError(
+            f"expected the empty message that confirms the handshake, got {len(plaintext)} bytes: "
+            f"confirm must be the same on both sides"
+        )
+
+
+async def _read(reader: asyncio.StreamReader, when: str = "during the handshake") -> bytes:
+    with _cut(when):
         (size,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
         return await reader.readexactly(size)
-    except asyncio.IncompleteReadError as error:
-        raise HandshakeCutError("the stream ended inside the handshake: the other side left, or refused") from error
+
+
+async def _write(writer: asyncio.StreamWriter, message: bytes) -> None:
+    with _cut("during the handshake"):
+        writer.write(message)
+        await writer.drain()
+
+
+@contextmanager
+def _cut(when: str) -> Iterator[None]:
+    """Convert the errors of a connection that ends."""
+    try:
+        yield
+    except (asyncio.IncompleteReadError, ConnectionError) as error:
+        raise HandshakeCutError(
+            f"the connection ended {when}: the peer refused this side, or the connection was lost"
+        ) from error
 
 
 class NoiseReader:
-    """The plaintext of a session, for a handshake that goes on over it: ``with NoiseReader(session, reader) as plain``.
+    """Reads the plaintext of a session, for a handshake that goes on over it: ``with NoiseReader(session, reader)``.
 
-    What came in one message with what was read, and was not read itself, is given back when the ``with`` block ends:
-    the session's decoder begins with it, and need not wait for another byte. Raises :class:`UsageError` where there
-    is a decoder already.
+    Decrypted bytes that were not read are given back at the end of the ``with`` block: the session's decoder begins
+    with them, and does not wait for more data first. Raises :class:`UsageError` if the session has a decoder already.
     """
 
     def __init__(self, session: NoiseSession, reader: asyncio.StreamReader) -> None:
         session.check_unread()
         self._session = session
         self._reader = reader
-        # The last message as it came, and what is not read of it yet.
+        # The last message as received, and what has not been read of its plaintext.
         self._message = b""
-        self._left = b""
+        self._unread = b""
 
     async def readexactly(self, n: int) -> bytes:
         """Return the next ``n`` bytes.
 
-        Raises :class:`HandshakeCutError` where the stream ends before them, and what a decoder raises.
+        Raises :class:`HandshakeCutError` if the stream ends before them, and what a decoder raises.
         """
-        parts, lacking = [], n
-        while lacking > len(self._left):
-            parts.append(self._left)
-            lacking -= len(self._left)
-            self._left = b""
+        parts, missing = [], n
+        while missing > len(self._unread):
+            parts.append(self._unread)
+            missing -= len(self._unread)
+            self._unread = b""
             self._message = await _read(self._reader)
-            self._left = self._session.unseal(self._message)
-        parts.append(self._left[:lacking])
-        self._left = self._left[lacking:]
+            self._unread = self._session.unseal(self._message)
+        parts.append(self._unread[:missing])
+        self._unread = self._unread[missing:]
         return b"".join(parts)
 
     def __enter__(self) -> NoiseReader:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        left, self._left = self._left, b""
-        if left:
-            self._session.give_back(left)
-            _put_back(self._reader, LENGTH.pack(len(self._message)) + self._message)
+        unread, self._unread = self._unread, b""
+        if unread:
+            self._session.give_back(unread)
+            _put_back(self._reader, framed(self._message))
 
 
 def _put_back(reader: asyncio.StreamReader, data: bytes) -> None:
-    """Have ``data`` come first again. What a handshake has not read is what the node gives the decoder."""
-    # A reader has no method for it: feeding comes last, and not at all when the end was fed.
+    """Make ``data`` the next bytes of ``reader``. What it holds when the handshake returns is passed to the decoder."""
+    # StreamReader has no method for this: feed_data appends, and fails after the end of the stream.
     cast(Any, reader)._buffer[:0] = data
 
 
-class NoiseHandshake(Handshake):
-    """Makes ``peer.session`` a :class:`NoiseSession`; the dialler is the initiator.
+class NoiseHandshake(Handshake[NoiseSession]):
+    """Performs a Noise handshake with every peer; ``peer.session`` is then a :class:`NoiseSession`.
 
-    The codecs of the node then come from it: ``peer.session.decoder(...)``, ``peer.session.encoder(...)``.
+    The side that dials is the initiator. The codecs of the node must come from the session:
+    ``peer.session.codec(...)``, ``peer.session.message_codec()``, or ``decoder`` and ``encoder``.
     """
 
     @abstractmethod
     def noise(self, peer: Peer) -> NoiseConfig:
-        """Return how to shake hands with ``peer``, of which the address and the direction are known."""
+        """Return the settings of the handshake with ``peer``, of which ``addr`` and ``inbound`` are known."""
 
     async def noise_payload(self, peer: Peer, state: HandshakeState) -> bytes:
-        """Return what to put into the next message of the handshake, which is number ``state.messages_done``.
+        """Return the payload of the next message that this side sends; it has the number ``state.messages_done``.
 
-        Who can read it, and who could have changed it, depends on the pattern and on the message.
+        The pattern determines, message by message, who can read it and whether it is authenticated.
         """
         return b""
 
     async def noise_received(self, peer: Peer, state: HandshakeState, payload: bytes) -> None:
-        """A message of the handshake came, with ``payload`` in it. Raise to refuse the peer.
+        """Called with the payload of each message of the peer. Raise to refuse the peer.
 
-        ``state.remote_static`` is the peer's key, if it is known by now; it was checked against the config.
+        ``state.remote_static`` is the peer's key, if it is known yet. It was checked against the settings.
         """
 
     async def handshake(
         self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> NoiseSession:
-        return await shake_hands(
+        return await perform_handshake(
             self.noise(peer),
             reader,
             writer,

@@ -1,7 +1,7 @@
 """The handshake patterns of Noise, as a table, and the names of protocols. Pure: no asyncio, no cryptography.
 
-All interactive ones: the twelve fundamental and the twenty-three deferred patterns (sections 7.5 and 18.1 of
-the specification), each with any valid psk modifiers. One-way patterns have no place on a connection.
+It has all interactive patterns: the twelve fundamental and the twenty-three deferred ones (sections 7.5 and 18.1 of the
+specification), each with any valid psk modifiers. One-way patterns are left out: a connection goes both ways.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Final
 
 from ..errors import ConfigError
 
-#: Messages alternate, the initiator's first. What is known beforehand is in the name: a K on the
-#: initiator's (first) or the responder's (second) side.
+#: The tokens of each message. The initiator sends the first message, then the sides alternate. A K in the name means
+#: that the static key of the initiator (first letter) or the responder (second letter) is known in advance.
 MESSAGES: Final[dict[str, str]] = {
     "NN": "e / e ee",
     "NK": "e es / e ee",
@@ -59,13 +59,13 @@ _NAME: Final = re.compile(r"([A-Z1]+)((?:psk\d(?:\+psk\d)*)?)")
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A handshake pattern with its modifiers. ``messages`` are tokens, the initiator's first."""
+    """A handshake pattern with its modifiers. ``messages`` are tuples of tokens; the initiator sends the first."""
 
     name: str
-    #: Whose static keys the other side knows before the first message: the initiator's, the responder's.
+    #: Whether the static key of the initiator, and that of the responder, is known to the other side in advance.
     known: tuple[bool, bool]
     messages: tuple[tuple[str, ...], ...]
-    #: How many psk tokens there are.
+    #: The number of psk tokens.
     psks: int
 
     def has_static(self, *, initiator: bool) -> bool:
@@ -73,8 +73,16 @@ class Pattern:
         return self.known[not initiator] or self.sends_static(initiator=initiator)
 
     def sends_static(self, *, initiator: bool) -> bool:
-        """Whether this side's static key goes over the wire."""
+        """Whether this side sends its static key in the handshake."""
         return any("s" in tokens for tokens in self.messages[0 if initiator else 1 :: 2])
+
+    def identifies_peer(self, *, initiator: bool) -> bool:
+        """Whether this side knows the other's static key when the handshake is finished."""
+        return self.has_static(initiator=not initiator)
+
+    def sends_last(self, *, initiator: bool) -> bool:
+        """Whether this side sends the last message."""
+        return (len(self.messages) % 2 == 1) is initiator
 
 
 @lru_cache(maxsize=256)
@@ -82,12 +90,12 @@ def pattern(name: str) -> Pattern:
     """Return the pattern of that name, such as ``XX`` or ``IKpsk2``. Raises :class:`ConfigError`."""
     match = _NAME.fullmatch(name)
     if match is None or match[1] not in MESSAGES:
-        raise ConfigError("protocol", f"{name!r} is no interactive handshake pattern")
+        raise ConfigError("protocol", f"{name!r} is not an interactive handshake pattern")
     plain, modifiers = match.groups()
     messages = [message.split() for message in MESSAGES[plain].split(" / ")]
     places = [int(digit) for digit in re.findall(r"\d", modifiers)]
     if sorted(set(places)) != places or max(places, default=0) > len(messages):
-        raise ConfigError("protocol", f"{name!r} has psk modifiers that are unsorted, repeated or out of range")
+        raise ConfigError("protocol", f"the psk modifiers of {name!r} must be sorted, distinct and in range")
     for place in places:
         if place:
             messages[place - 1].append("psk")

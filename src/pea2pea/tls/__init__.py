@@ -1,9 +1,10 @@
-"""TLS 1.3 from a connection's first byte, with both sides' certificates checked, on the standard ``ssl``.
+"""TLS with verified certificates on both sides, from the first byte of a connection or after a STARTTLS negotiation.
 
-Give a node a :class:`TlsNetwork`. Only making certificates (:mod:`pea2pea.tls.certificates`) needs ``cryptography``.
-The rooms, from the bottom up: ``errors``, ``session`` (who is on the other side), ``config``, ``transport``,
-``network``; and ``certificates``. May import ``addr``, ``errors``, ``network``, ``peer`` and ``protocols`` of the core,
-and ``keyfile``.
+Give a node a :class:`TlsNetwork`, or call :func:`start_tls` in its handshake. It uses the standard ``ssl``, and
+pyOpenSSL for ``TlsConfig(pinned=...)``; making certificates (:mod:`pea2pea.tls.certificates`) needs ``cryptography``.
+The modules from the bottom up: ``errors``, ``alerts``, ``session``, ``files``, ``records``, ``pinning``, ``config``,
+``transport``, ``wire``, ``network`` and ``starttls``; and ``certificates``. May import ``addr``, ``errors``,
+``network``, ``peer`` and ``protocols`` of the core, and ``keyfile``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from .errors import (
     ExpiredError,
     NoCertificateError,
     NotAllowedError,
+    NotPinnedError,
     NotTlsError,
     NotYetValidError,
     PeerAlertError,
@@ -27,11 +29,12 @@ from .errors import (
     WrongNameError,
 )
 from .network import TlsNetwork
-from .session import TlsIdentity, TlsSession, node_id_of, tls_session
+from .session import TlsIdentity, TlsSession, fingerprint_of, node_id_of, tls_session
+from .starttls import start_tls
 
 __all__ = [
     "AlpnError", "CertificateFileError", "CertificateRefusedError", "ExpiredError", "NoCertificateError",
-    "NotAllowedError", "NotTlsError", "NotYetValidError", "PeerAlertError", "RefusedByPeerError", "SelfSignedError",
-    "TlsConfig", "TlsCutError", "TlsError", "TlsIdentity", "TlsNetwork", "TlsSession", "UnknownAuthorityError",
-    "WrongNameError", "node_id_of", "tls_session",
+    "NotAllowedError", "NotPinnedError", "NotTlsError", "NotYetValidError", "PeerAlertError", "RefusedByPeerError",
+    "SelfSignedError", "TlsConfig", "TlsCutError", "TlsError", "TlsIdentity", "TlsNetwork", "TlsSession",
+    "UnknownAuthorityError", "WrongNameError", "fingerprint_of", "node_id_of", "start_tls", "tls_session",
 ]

@@ -1,8 +1,8 @@
 """Certificates for private meshes, in which a node's identity is its key. Needs ``cryptography``.
 
-A node signs for itself (:meth:`Identity.make`), and the others trust its certificate; or the mesh has an authority
-(:meth:`Identity.make_authority`) that signs for all, and only its certificate is passed round. A certificate that a
-node signed for itself can sign no other, so trusting it lets in that node and nobody else.
+Either each node has a self-signed certificate (:meth:`Identity.make`), and the others pin its key or trust the
+certificate; or the mesh has an authority (:meth:`Identity.make_authority`) that issues all certificates, and every node
+trusts the authority's. A node's self-signed certificate cannot issue others, so trusting it admits that node alone.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ try:
         load_pem_private_key,
     )
     from cryptography.x509.oid import ExtendedKeyUsageOID
-except ImportError as error:
+except ImportError as _error:
     problem = "making certificates needs cryptography: pip install 'pea2pea[tls]'"
-    raise ImportError(problem, name="cryptography") from error
+    raise ImportError(problem, name="cryptography") from _error
 
 from ..errors import ConfigError
 from ..keyfile import File, read_private, write_private
@@ -38,26 +38,26 @@ PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 Kind = Literal["ed25519", "p256"]
 
 LIFETIME: Final = datetime.timedelta(days=3650)
-#: By how much clocks may differ.
+#: How far the clocks of two nodes may differ.
 SKEW: Final = datetime.timedelta(hours=1)
-#: More than a key and a chain need; a larger file is not read further.
+#: More bytes than a key and a chain need; a larger file is refused.
 MAX_FILE: Final = 64 * 1024
-#: The longest name that a certificate holds: RFC 5280, ub-common-name.
+#: The longest common name, in characters (RFC 5280, ub-common-name).
 MAX_NAME: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A private key, and a certificate for it. Neither is in its ``repr``."""
+    """A private key and its certificate. The ``repr`` shows neither."""
 
-    key: PrivateKey = field(repr=False, compare=False)  # the certificate names it
+    key: PrivateKey = field(repr=False, compare=False)  # the certificate contains its public key
     certificate: x509.Certificate = field(repr=False)
-    #: By which the others know it: the SHA-256 of its public key, in hexadecimal digits.
+    #: The identity that other nodes see: the SHA-256 of the public key, in hexadecimal.
     node_id: str = field(init=False)
 
     def __post_init__(self) -> None:
         if self.key.public_key() != self.certificate.public_key():
-            raise ConfigError("key", "is not the one that the certificate is for")
+            raise ConfigError("key", "does not match the certificate")
         object.__setattr__(self, "node_id", node_id_of(self.certificate.public_bytes(Encoding.DER)))
 
     @classmethod
@@ -70,14 +70,18 @@ class Identity:
         not_before: datetime.datetime | None = None,
         not_after: datetime.datetime | None = None,
     ) -> Identity:
-        """Return a new identity that signs for itself; ``hosts`` are names and addresses that it is for."""
+        """Return a new identity with a self-signed certificate.
+
+        ``hosts`` are the DNS names and IP addresses that the certificate is valid for; a node with ``check_name`` off
+        ignores them. It is valid from an hour ago for ten years, unless ``not_before`` or ``not_after`` is given.
+        """
         key = new_key(kind)
         draft = _Draft(name, key, hosts=hosts, not_before=not_before, not_after=not_after)
         return cls(key, draft.signed(draft.subject, key))
 
     @classmethod
     def make_authority(cls, name: str = "pea2pea authority", *, kind: Kind = "ed25519") -> Identity:
-        """Return a new identity that can :meth:`issue` certificates, but to others that issue none."""
+        """Return a new identity that can :meth:`issue` certificates; those cannot issue further ones."""
         key = new_key(kind)
         draft = _Draft(name, key, authority=True)
         return cls(key, draft.signed(draft.subject, key))
@@ -92,9 +96,10 @@ class Identity:
         not_before: datetime.datetime | None = None,
         not_after: datetime.datetime | None = None,
     ) -> Identity:
-        """Return a new identity that this authority signed; with ``key``, another certificate of that node.
+        """Return a new identity whose certificate this authority issued; parameters as in :meth:`make`.
 
-        What one that is no authority signs, nobody accepts.
+        With ``key``, it is a new certificate for the node that has that key. Peers refuse certificates that were
+        issued by an identity that is not an authority.
         """
         key = key or new_key(kind)
         draft = _Draft(name, key, hosts=hosts, not_before=not_before, not_after=not_after)
@@ -102,14 +107,14 @@ class Identity:
 
     @property
     def certificate_pem(self) -> str:
-        """The certificate as text: what others need to trust it. Holds no secret."""
+        """The certificate as text, for the nodes that are to trust it. It contains no secret."""
         return self.certificate.public_bytes(Encoding.PEM).decode()
 
     def save(self, path: File, *, replace: bool = False) -> None:
-        """Write key and certificate to ``path``, for its owner alone, whole or not at all.
+        """Write the key and the certificate to ``path``, atomically, readable by its owner only.
 
-        Raises ``FileExistsError`` where there is a file already, unless it is to be replaced: with its
-        key a node loses its identity.
+        Raises ``FileExistsError`` if the file exists, unless ``replace`` is set: a node that loses its key loses its
+        identity. Raises ``OSError`` if it cannot be written.
         """
         private = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         write_private(path, private + self.certificate_pem.encode(), replace=replace)
@@ -118,11 +123,11 @@ class Identity:
 def load_identity(path: File) -> Identity:
     """Return the identity in the file at ``path``.
 
-    Raises :class:`CertificateFileError` where it belongs to or can be used by others, or holds none, and
-    ``OSError`` where it cannot be read at all.
+    Raises :class:`CertificateFileError` if another user owns the file or has access to it, or if it contains no
+    identity, and ``OSError`` if it cannot be read.
     """
     content = read_private(path, MAX_FILE, CertificateFileError)
-    problem = CertificateFileError(f"{os.fspath(path)}: holds no key and certificate of the kinds that are made here")
+    problem = CertificateFileError(f"{os.fspath(path)}: contains no Ed25519 or P-256 key with its certificate")
     if len(content) > MAX_FILE:
         raise problem
     try:
@@ -131,12 +136,16 @@ def load_identity(path: File) -> Identity:
         if not isinstance(key, PrivateKey):
             raise problem
         return Identity(key, certificate)
-    except (ValueError, TypeError):  # not as the cause: nothing of the content is to be in a log
+    except (ValueError, TypeError):  # not the cause: its text could put parts of the key into a log
         raise problem from None
 
 
 def load_or_make_identity(path: File, name: str = "pea2pea") -> Identity:
-    """Return the identity at ``path``, or make one there; who else does so at once gets the same. Raises as both."""
+    """Return the identity in the file at ``path``; make a self-signed one if the file does not exist.
+
+    Processes that do so at the same time get the same identity. Raises as :func:`load_identity` and
+    :meth:`Identity.save`.
+    """
     try:
         return load_identity(path)
     except FileNotFoundError:
@@ -149,16 +158,16 @@ def load_or_make_identity(path: File, name: str = "pea2pea") -> Identity:
 
 
 def new_key(kind: Kind = "ed25519") -> PrivateKey:
-    """Return a new private key. Raises :class:`~pea2pea.ConfigError` for a kind that is unknown."""
+    """Return a new private key. Raises :class:`~pea2pea.ConfigError` for an unknown ``kind``."""
     if kind == "ed25519":
         return ed25519.Ed25519PrivateKey.generate()
     if kind == "p256":
         return ec.generate_private_key(ec.SECP256R1())
-    raise ConfigError("kind", f"{kind!r} is neither 'ed25519' nor 'p256'")
+    raise ConfigError("kind", f"must be 'ed25519' or 'p256', got {kind!r}")
 
 
 class _Draft:
-    """A certificate that is not signed yet."""
+    """A certificate before it is signed."""
 
     def __init__(
         self,
@@ -171,9 +180,9 @@ class _Draft:
         not_after: datetime.datetime | None = None,
     ) -> None:
         if not 0 < len(name) <= MAX_NAME:
-            raise ConfigError("name", f"has to have 1 to {MAX_NAME} letters")
+            raise ConfigError("name", f"must have 1 to {MAX_NAME} characters, got {len(name)}")
         if isinstance(hosts, str):
-            raise ConfigError("hosts", "is one name, and has to be a sequence of them")
+            raise ConfigError("hosts", "must be a sequence of names, got a string")
         now = datetime.datetime.now(datetime.UTC)
         self.subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         self._builder = (

@@ -1,7 +1,7 @@
 """Codecs of typed messages, in JSON and in MessagePack. Needs ``msgspec``; may import ``codec`` and ``errors``.
 
-A framing codec says where a message ends; msgspec turns its bytes into a value of the type, and
-checks them on the way: what a peer sends is a value of that type or the end of its connection.
+A framing finds the end of each message. msgspec turns the bytes into a value of the type, and validates them: a message
+that is not of the type ends the connection of the peer that sent it.
 """
 
 from __future__ import annotations

@@ -1,106 +1,39 @@
-"""``Json`` and ``Msgpack``: a framing and msgspec put together. May import ``codec`` and ``errors``."""
+"""``Json`` and ``Msgpack``: a framing and the functions of msgspec. May import ``codec`` and ``errors``."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import FrozenInstanceError
-from typing import Any, Final, Generic, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
-from ..codec import Buffer, Decoder, Delimited, Encoder, Framing, LengthDelimited
-from ..errors import DecodeError, EncodeError
+from ..codec import Buffer, Delimited, Framing, LengthDelimited
+from ..codec.mapped import Codec
+from ..errors import DecodeError
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-
-# ValueError: text that is no UTF-8. RecursionError: values nested too deep, or that hold themselves.
-_BAD_BYTES: Final = (msgspec.MsgspecError, ValueError, RecursionError)
-# TypeError: a type that msgspec cannot encode. OverflowError: a number that the format has no room for.
-_BAD_VALUE: Final = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
 
 
-class _FromBytes(Protocol[T_co]):
-    def decode(self, content: bytes, /) -> T_co: ...
+class _Typed(Codec[T]):
+    """Messages of one type. Equal if type and framing are, although their functions are not."""
 
-
-class _ToBytes(Protocol):
-    def encode(self, value: object, /) -> bytes: ...
-
-
-class _Typed(Decoder[T], Encoder[T], Generic[T]):
-    """Messages of one type over a framing. Immutable; equal where type and framing are."""
-
-    __slots__ = ("_from_bytes", "_to_bytes", "framing", "type")
+    __slots__ = ("type",)
 
     type: Any
-    framing: Framing
-    _from_bytes: _FromBytes[T]
-    _to_bytes: _ToBytes
 
-    def __init__(self, type: Any, framing: Framing) -> None:
-        for name, value in (("type", type), ("framing", framing)):
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "_from_bytes", self._new_from_bytes(type))
-        object.__setattr__(self, "_to_bytes", self._new_to_bytes())
+    # ValueError: text that is not UTF-8. RecursionError: values that are nested too deep.
+    parse_errors = (msgspec.MsgspecError, ValueError, RecursionError)
 
-    @staticmethod
-    @abstractmethod
-    def _new_from_bytes(type: Any) -> _FromBytes[Any]: ...
+    def __init__(self, type: Any, framing: Framing, parse: Callable[[bytes], T], build: Callable[[T], Buffer]) -> None:
+        super().__init__(framing, parse=parse, build=build)
+        object.__setattr__(self, "type", type)
 
-    @staticmethod
-    @abstractmethod
-    def _new_to_bytes() -> _ToBytes: ...
-
-    def decode(self, buffer: memoryview) -> tuple[Sequence[T], int]:
-        frames, used = self.framing.decode(buffer)
-        messages: list[T] = []
-        try:
-            messages.extend(map(self._from_bytes.decode, frames))
-        except _BAD_BYTES as error:
-            if not messages:
-                raise self._refused(error) from error
-            return messages, self._end_of(buffer, len(messages))
-        return messages, used
-
-    def encode(self, messages: Sequence[T]) -> Sequence[Buffer]:
-        try:
-            frames = list(map(self._to_bytes.encode, messages))
-        except _BAD_VALUE as error:
-            raise EncodeError(f"a message cannot be encoded: {error}") from error
-        return self.framing.encode(frames)
-
-    def frame_size(self, head: memoryview) -> int:
-        return self.framing.frame_size(head)
-
-    def finish(self, rest: memoryview) -> Sequence[T]:
-        try:
-            return list(map(self._from_bytes.decode, self.framing.finish(rest)))
-        except _BAD_BYTES as error:
-            if isinstance(error, DecodeError):
-                raise
-            raise self._refused(error) from error
-
-    def _refused(self, error: Exception) -> DecodeError:
-        return DecodeError(f"a message is no {self._type_name}: {error}")
-
-    def _end_of(self, buffer: memoryview, count: int) -> int:
-        """Where frame number ``count`` ends. A framing does not say; but less of the buffer holds no more frames.
-
-        So it is found by halving: some twenty calls of ``decode``, once, for a peer that is to be disconnected.
-        """
-        sizes = range(len(buffer) + 1)
-        size = bisect_left(sizes, count, key=lambda size: len(self.framing.decode(buffer[:size])[0]))
-        return self.framing.decode(buffer[:size])[1]
+    def refusal(self, error: Exception) -> DecodeError:
+        return DecodeError(f"a message is not of type {self._type_name}: {error}")
 
     @property
     def _type_name(self) -> str:
         return getattr(self.type, "__qualname__", None) or repr(self.type)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise FrozenInstanceError(f"cannot set {name!r}: {self!r} is immutable, make another one")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, _Typed) or self.__class__ is not other.__class__:
@@ -115,43 +48,27 @@ class _Typed(Decoder[T], Encoder[T], Generic[T]):
 
 
 class Json(_Typed[T]):
-    """Values of ``type`` as JSON: a line each, unless another ``framing`` is given.
+    """Values of ``type`` as JSON, one per line, or in the frames of another ``framing``.
 
-    ``type`` is whatever msgspec can decode: a ``msgspec.Struct``, a dataclass, a ``TypedDict``, a
-    union, ``dict[str, int]``. What is received is checked against it and refused with
-    :class:`~pea2pea.errors.DecodeError`; what is sent is the business of the type checker. To that a
-    union is no class: write ``Json[A | B](cast(Any, A | B))``, or better a tagged ``msgspec.Struct``.
+    ``type`` is any type that msgspec can decode: a ``msgspec.Struct``, a dataclass, a ``TypedDict``, a union,
+    ``dict[str, int]``. Received values are validated: one of another type raises
+    :class:`~pea2pea.errors.DecodeError`. Sent values are not validated; that is left to the type checker. For it, a
+    union is not a class: write ``Json[A | B](cast(Any, A | B))``, or use a tagged ``msgspec.Struct``.
     """
 
     __slots__ = ()
 
     def __init__(self, type: type[T], framing: Framing = Delimited()) -> None:  # noqa: B008 - it is immutable
-        super().__init__(type, framing)
-
-    @staticmethod
-    def _new_from_bytes(type: Any) -> _FromBytes[Any]:
-        return msgspec.json.Decoder(type)
-
-    @staticmethod
-    def _new_to_bytes() -> _ToBytes:
-        return msgspec.json.Encoder()
+        super().__init__(type, framing, msgspec.json.Decoder(type).decode, msgspec.json.Encoder().encode)
 
 
 class Msgpack(_Typed[T]):
-    """Values of ``type`` as MessagePack behind a length, unless another ``framing`` is given.
+    """Values of ``type`` as MessagePack, each preceded by its length, or in the frames of another ``framing``.
 
-    ``type`` and errors are as those of :class:`Json`.
+    Types and errors are those of :class:`Json`.
     """
 
     __slots__ = ()
 
     def __init__(self, type: type[T], framing: Framing = LengthDelimited()) -> None:  # noqa: B008 - it is immutable
-        super().__init__(type, framing)
-
-    @staticmethod
-    def _new_from_bytes(type: Any) -> _FromBytes[Any]:
-        return msgspec.msgpack.Decoder(type)
-
-    @staticmethod
-    def _new_to_bytes() -> _ToBytes:
-        return msgspec.msgpack.Encoder()
+        super().__init__(type, framing, msgspec.msgpack.Decoder(type).decode, msgspec.msgpack.Encoder().encode)

@@ -1,10 +1,10 @@
-// A js-libp2p peer for the interop tests. It says what happens in lines of JSON on stdout.
+// A js-libp2p peer for the interop tests. It reports events as lines of JSON on stdout.
 //
 //   node peer.mjs listen noise|tls            listens on loopback until its stdin ends
-//   node peer.mjs dial noise|tls MULTIADDR    does all that a dialler can do, and ends
+//   node peer.mjs dial noise|tls MULTIADDR    runs every check of a dialler, and ends
 import { createHash, randomBytes } from 'node:crypto'
 
-// Node 20 lacks what libp2p 3 needs of Node 22; libp2p is loaded below, after this.
+// libp2p 3 needs this function of Node 22, which Node 20 lacks. So libp2p is imported below, after this.
 Promise.withResolvers ??= function () {
   const parts = {}
   parts.promise = new this((resolve, reject) => Object.assign(parts, { resolve, reject }))
@@ -41,7 +41,7 @@ await node.handle(ECHO, async (stream) => {
   await stream.close()
 })
 
-// Sends `size` bytes and reads them back at the same time; whether the digests agree.
+// Sends `size` bytes and reads them back at the same time; returns whether the digests are equal.
 async function echoed (connection, size) {
   const stream = await connection.newStream(ECHO)
   const [sent, received] = [createHash('sha256'), createHash('sha256')]
@@ -77,7 +77,7 @@ async function dial () {
   say({ event: 'big', ok: await echoed(connection, 64 * MIB) })
   const several = await Promise.all(Array.from({ length: 8 }, () => echoed(connection, MIB)))
   say({ event: 'several', ok: several.every(Boolean), count: several.length })
-  // The identify service asks by itself; this asks again, and waits for the answer.
+  // The identify service runs on its own; this runs it again, and waits for the answer.
   const answer = await node.services.identify.identify(connection)
   say({ event: 'asked', agent: answer.agentVersion ?? '', protocols: answer.protocols })
 }

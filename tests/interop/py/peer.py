@@ -1,12 +1,12 @@
-"""A py-libp2p peer for the interop tests, run by the Python of an environment of its own.
+"""A py-libp2p peer for the interop tests, run in a virtual environment of its own.
 
-It says what happens in lines of JSON on stdout::
+It reports events as lines of JSON on stdout::
 
     python peer.py listen               listens on loopback until its stdin ends
-    python peer.py dial MULTIADDR       does all that a dialler can do, and ends
-    python peer.py listen-default       as listen, with all that the library secures connections with by itself
-    python peer.py serve-bytes SIZE     as listen; answers /pea2pea/bytes/1.0.0 with so many bytes (for the benchmark)
-    python peer.py fetch-bytes ADDRESS  asks for those, and says how long they took
+    python peer.py dial MULTIADDR       runs every check of a dialler, and ends
+    python peer.py listen-default       as listen, with the secure channels that py-libp2p has by default
+    python peer.py serve-bytes SIZE     as listen; answers /pea2pea/bytes/1.0.0 with SIZE bytes (for the benchmark)
+    python peer.py fetch-bytes ADDRESS  requests those bytes, and reports the time it took
 """
 
 import hashlib
@@ -57,7 +57,7 @@ async def echo(stream):
 
 
 async def echoed(host, peer, size):
-    """Send ``size`` bytes and read them back at the same time; whether the digests agree."""
+    """Send ``size`` bytes and read them back at the same time; return whether the digests are equal."""
     stream = await host.new_stream(peer, [ECHO])
     sent, received, count = hashlib.sha256(), hashlib.sha256(), 0
 
@@ -120,7 +120,7 @@ async def stdin_ended():
 async def main():
     role = sys.argv[1]
     key = generate_new_ed25519_identity()
-    # Without an address it would listen on every interface.
+    # By default it would listen on every interface.
     listen = [] if role in ("dial", "fetch-bytes") else [multiaddr.Multiaddr("/ip4/127.0.0.1/tcp/0")]
     noise = Transport(key, noise_privkey=create_new_key_pair().private_key)
     stack = {} if role == "listen-default" else {"sec_opt": {NOISE: noise}, "muxer_opt": {TProtocol(YAMUX): Yamux}}
