@@ -17,7 +17,7 @@ from .inbox import Inbox
 from .lifecycle import Cause
 from .outbox import DISABLED, UNOPENED, Outbox
 from .stats import Stats
-from .streams import HandshakeReader, HandshakeWriter, LentTransport, Wrap
+from .streams import HandshakeProtocol, HandshakeReader, HandshakeWriter, LentTransport, Wrap
 from .undecoded import GATHER_FROM, Undecoded
 
 T = TypeVar("T")
@@ -123,7 +123,7 @@ class Link(asyncio.BufferedProtocol):
         loop = asyncio.get_running_loop()
         lent = cast(asyncio.Transport, LentTransport(self.transport, self.upgrade))
         reader = HandshakeReader(loop)
-        streams = asyncio.StreamReaderProtocol(reader, loop=loop)
+        streams = HandshakeProtocol(reader, loop=loop)
         streams.connection_made(lent)
         writer = HandshakeWriter(lent, streams, reader, loop)
         reader.feed_data(self._early)

@@ -62,6 +62,21 @@ class HandshakeWriter(asyncio.StreamWriter):
         )
 
 
+class HandshakeProtocol(asyncio.StreamReaderProtocol):
+    """asyncio's protocol of streams, but for the error of a connection that was lost."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio's. The future of ``wait_closed`` counts as retrieved at once.
+
+        asyncio does that when the protocol is deleted, which is too late if both are garbage of one cycle: then the
+        future may be deleted first, and the loop reports an error that nobody made.
+        """
+        super().connection_lost(exc)
+        closed: asyncio.Future[None] = getattr(self, "_get_close_waiter")(None)  # noqa: B009 - not in the stubs
+        if closed.done() and not closed.cancelled():
+            closed.exception()
+
+
 class LentTransport:
     """The transport as a handshake sees it. After the handshake it is closed for anyone who still holds it.
 
