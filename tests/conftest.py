@@ -30,7 +30,7 @@ import pytest
 from pea2pea.memory import MemoryNetwork
 from pea2pea.network import Network
 from pea2pea.tcp import TcpNetwork
-from support.virtual_clock import VirtualClockLoop
+from pea2pea.testing import VirtualClockLoop
 
 pytest_plugins = "pytester"
 

@@ -16,11 +16,11 @@ from pea2pea.errors import UsageError
 from pea2pea.link import RECEIVE_SIZE
 from pea2pea.memory import MemoryNetwork
 from pea2pea.network import Network
+from pea2pea.testing import VirtualClockLoop
 from pea2pea.undecoded import GATHER_FROM
 from support import Recorder, StreamEndpoint, accept, listening, turns
 from support.link import MUCH, both_ways, facing, frame, join, linked, messages, numbered, reason_of, write_buffer_size
 from support.node import CALLER, OPEN, Witness, address, changed, check_idle, logged, settled
-from support.virtual_clock import VirtualClockLoop
 
 Hook = Callable[[Peer, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[Any]]
 

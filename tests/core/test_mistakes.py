@@ -17,6 +17,7 @@ from pea2pea.errors import ConnectError, NotEnabledError, UsageError
 from pea2pea.memory import MemoryNetwork
 from pea2pea.network import Network
 from pea2pea.tcp import TcpNetwork
+from pea2pea.testing import VirtualClockLoop
 from support import Recorder, turns
 from support.node import (
     CALLER,
@@ -32,7 +33,6 @@ from support.node import (
     pair,
     settled,
 )
-from support.virtual_clock import VirtualClockLoop
 
 HOOKS = [
     "handshake",

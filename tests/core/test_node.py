@@ -26,6 +26,7 @@ from pea2pea.link import Link
 from pea2pea.memory import MemoryNetwork
 from pea2pea.network import Listener, Network
 from pea2pea.tcp import TcpListener, TcpNetwork
+from pea2pea.testing import VirtualClockLoop
 from support import StreamEndpoint, accept, listening, turns
 from support.node import (
     CALLER,
@@ -42,7 +43,6 @@ from support.node import (
     pair,
     settled,
 )
-from support.virtual_clock import VirtualClockLoop
 
 # Names and log lines
 

@@ -28,6 +28,7 @@ from pea2pea.errors import ConnectError, NodeClosedError, UsageError
 from pea2pea.link import Link
 from pea2pea.memory import MemoryNetwork
 from pea2pea.network import Network
+from pea2pea.testing import VirtualClockLoop
 from support import Recorder, StreamEndpoint, listening, turns
 from support.node import (
     CALLER,
@@ -42,7 +43,6 @@ from support.node import (
     pair,
     witnesses,
 )
-from support.virtual_clock import VirtualClockLoop
 
 W = TypeVar("W", bound=Witness)
 

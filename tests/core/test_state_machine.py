@@ -29,9 +29,9 @@ from pea2pea import Addr, DisconnectReason, NotConnectedError, Peer, QueueFullEr
 from pea2pea.codec import Encoder
 from pea2pea.errors import Pea2PeaError
 from pea2pea.memory import MemoryNetwork
+from pea2pea.testing import VirtualClockLoop
 from support import turns
 from support.node import Polite, check_idle, check_views, context_of, outcome, slots
-from support.virtual_clock import VirtualClockLoop
 
 T = TypeVar("T")
 

@@ -10,9 +10,9 @@ import time
 
 import pytest
 
+from pea2pea.testing import VirtualClockLoop
 from pea2pea.waiting import Deadline, Doorbell
 from support import turns
-from support.virtual_clock import VirtualClockLoop
 
 
 class Sleeper:

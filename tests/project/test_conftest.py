@@ -112,7 +112,7 @@ CLEAN = '''
 import asyncio, logging, os, socket
 import pytest
 from hypothesis import given, strategies as st
-from support.virtual_clock import VirtualClockLoop
+from pea2pea.testing import VirtualClockLoop
 
 runs = []
 
@@ -163,10 +163,9 @@ def run(pytester: pytest.Pytester, tests: str) -> pytest.RunResult:
     pytester.makeini("[pytest]\naddopts = -p no:asyncio -p no:randomly -p no:cacheprovider -p no:cov\n")
     pytester.makeconftest((HERE / "conftest.py").read_text(encoding="utf-8"))
     pytester.makepyfile(tests)
-    for module in ("__init__", "virtual_clock"):
-        copy = pytester.path / "support" / f"{module}.py"
-        copy.parent.mkdir(exist_ok=True)
-        copy.write_text((HERE / "support" / f"{module}.py").read_text(encoding="utf-8"))
+    support = Path("support") / "__init__.py"
+    (pytester.path / "support").mkdir()
+    (pytester.path / support).write_text((HERE / support).read_text(encoding="utf-8"))
     return pytester.runpytest_subprocess("--tb=short", "-v")
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from support import virtual_clock
-from support.virtual_clock import DeadlockError, VirtualClockLoop
+from pea2pea import testing
+from pea2pea.testing import DeadlockError, VirtualClockLoop
 
 HOUR = 3600.0
 
@@ -91,7 +91,7 @@ async def test_a_thread_is_waited_for() -> None:
 def test_a_real_descriptor_is_not_waited_for_without_end(
     loop: VirtualClockLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(virtual_clock, "OUTSIDE_GRACE", 0.01)
+    monkeypatch.setattr(testing, "OUTSIDE_GRACE", 0.01)
     left, right = socket.socketpair()
     with left, right:
         loop.add_reader(left, lambda: None)
