@@ -22,10 +22,10 @@ from .errors import (
     NotConnectedError,
 )
 from .gate import Attempt, Slot
-from .inbox import Inbox, PullInbox, watched_inbox
+from .inbox import Inbox, PullInbox, WatchedInbox, WatchedPullInbox
 from .lifecycle import Cause, ConnectionState, DisconnectReason, NodeState, Origin, Party, move
 from .link import Link, memory_of
-from .outbox import LAST_WORDS, NoOutbox, Outbox, WatchedOutbox, gone
+from .outbox import LAST_WORDS, NoOutbox, Outbox, WatchedOutbox
 from .peer import Peer
 from .protocols import Handshake, OnConnect, OnDisconnect, Reading, Receiving, Writing
 from .reporting import logger
@@ -192,7 +192,7 @@ class Connection:
                 if watch is None:
                     inbox = PullInbox(node, self, peer) if pull else Inbox(node, self, peer)
                 else:
-                    inbox = watched_inbox(node, self, peer, watch, pull=pull)
+                    inbox = (WatchedPullInbox if pull else WatchedInbox)(node, self, peer, watch)
             if Writing in context.enabled:
                 args = node, self, peer, self.link.transport, node.encoder(peer)
                 if watch is None:
@@ -237,9 +237,7 @@ class Connection:
             return
         self._move(ConnectionState.DRAINING)
         link, stats, seen = self.link, self.peer.stats, -1
-        while link.inbox is not None and (link.is_paused or stats.bytes_received != seen):
-            if not self._is(ConnectionState.DRAINING):
-                return
+        while self._is_draining and link.inbox is not None and (link.is_paused or stats.bytes_received != seen):
             seen = stats.bytes_received
             if link.is_paused:
                 self._resumed = self._context.loop.create_future()
@@ -247,7 +245,7 @@ class Connection:
                 seen = -1
             for _ in range(QUIET_TURNS):
                 await asyncio.sleep(0)
-        if not self._is(ConnectionState.DRAINING):  # it ended meanwhile
+        if not self._is_draining:  # it ended meanwhile
             return
         link.pause()
         if link.inbox is None:
@@ -317,7 +315,7 @@ class Connection:
         del context.connected[peer.addr]
         context.closed_stats.add(peer.stats)
         self._slot.release()
-        peer.outbox = NoOutbox(lambda: gone(reason))
+        peer.outbox = NoOutbox(lambda: NotConnectedError.of(reason))
         if not isinstance(peer.inbox, PullInbox):
             peer.inbox = None
         peer.transport = None
@@ -328,8 +326,9 @@ class Connection:
         if context.instrument is not None:
             context.instrument.closed(peer, reason)
 
-    def _is(self, state: ConnectionState) -> bool:
-        return self.peer.state is state
+    @property
+    def _is_draining(self) -> bool:
+        return self.peer.state is ConnectionState.DRAINING
 
     def _move(self, state: ConnectionState) -> None:
         self.peer.state = move(self.peer.state, state)

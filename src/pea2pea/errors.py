@@ -117,6 +117,13 @@ class NotConnectedError(SendError, ConnectionError):
         super().__init__(problem)
         self.reason = reason
 
+    @classmethod
+    def of(cls, reason: DisconnectReason | None) -> NotConnectedError:
+        """Return the error for a connection that has ended, or is ending, for ``reason``, which is also its cause."""
+        error = cls(f"the peer is gone: {reason}" if reason else "the peer is gone", reason)
+        error.__cause__ = reason.exception if reason else None
+        return error
+
 
 class QueueFullError(SendError):
     """``write_queue_depth`` messages are already queued for this peer."""

@@ -184,7 +184,7 @@ class PullInbox(Inbox):
     What was received before the connection ended can still be pulled after it.
     """
 
-    __slots__ = ("_on_empty",)
+    __slots__ = ()
 
     def end(self, cause: Cause, exc: BaseException | None = None) -> None:
         """Nothing more will come. Reported when the queue is empty, or at once if the connection is lost.
@@ -217,7 +217,8 @@ class PullInbox(Inbox):
         Raises :class:`NotConnectedError` once the connection has ended and everything is pulled.
         """
         while not self.queue:
-            self._check_ended()
+            if self.stopped or self._peer.reason is not None:
+                raise NotConnectedError.of(self._peer.reason)
             if self._full:
                 self._full = False
                 self._owner.resume_reading()
@@ -233,52 +234,33 @@ class PullInbox(Inbox):
             self._report()
         return message
 
-    def _check_ended(self) -> None:
-        reason = self._peer.reason
-        if reason is not None:
-            error = NotConnectedError(f"the peer is gone: {reason}", reason)
-            raise error from reason.exception
-        if self.stopped:
-            raise NotConnectedError("the peer is gone")
-
     def _begin(self) -> Doorbell:
         self.queue = deque()
         self._bell = Doorbell(self._loop)
         return self._bell
 
 
-class _Watched(Inbox):
+class WatchedInbox(Inbox):
     """Reports to an instrument. A class of its own, so that without instruments there is nothing to check."""
 
-    __slots__ = ()
+    __slots__ = ("_instrument",)
 
-    instrument: Instrument
+    def __init__(self, node: Reader, owner: Owner, peer: Peer[Any], instrument: Instrument) -> None:
+        super().__init__(node, owner, peer)
+        self._instrument = instrument
 
     def put(self, messages: Sequence[Any]) -> bool:
-        self.instrument.batch_received(self._peer, len(messages))
+        self._instrument.batch_received(self._peer, len(messages))
         pause = super().put(messages)
         if pause and not self.stopped:
-            self.instrument.reading_paused(self._peer)
+            self._instrument.reading_paused(self._peer)
         return pause
 
 
-class WatchedInbox(_Watched):
-    """An inbox that reports to an instrument."""
-
-    __slots__ = ("instrument",)
-
-
-class WatchedPullInbox(_Watched, PullInbox):
+class WatchedPullInbox(WatchedInbox, PullInbox):
     """As above, for a receiver that pulls."""
 
-    __slots__ = ("instrument",)
-
-
-def watched_inbox(node: Reader, owner: Owner, peer: Peer[Any], watch: Instrument, *, pull: bool) -> Inbox:
-    """Return an inbox for a peer that reports to an instrument."""
-    watched = (WatchedPullInbox if pull else WatchedInbox)(node, owner, peer)
-    watched.instrument = watch
-    return watched
+    __slots__ = ()
 
 
 #: Stands for the queue of an inbox that never had a message. Nothing is ever put into it.

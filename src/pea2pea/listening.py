@@ -89,9 +89,9 @@ class Listening:
         self._context.report.info("listening on %s", listener.addr)
 
     def _drop(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
-        self._listener = self._context.local = None
+        listener, self._listener, self._context.local = self._listener, None, None
+        if listener is not None:
+            listener.close()
 
     async def _run(self, addr: Addr) -> None:
         """Accept until cancelled; bind ``addr`` again whenever the listener stops working."""
@@ -116,7 +116,6 @@ class Listening:
         context, self.failure = self._context, exc
         with suppress(Exception):  # it is broken already
             self._drop()
-        self._listener = context.local = None
         context.heuristics.listener_failures += 1
         kind = type(exc).__name__
         context.report.stranger(logging.ERROR, addr, "the listener failed and is resumed: %s: %s", kind, exc)

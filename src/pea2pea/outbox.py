@@ -153,7 +153,7 @@ class Outbox:
         if self._finished and self._reason is None:
             return UsageError("end_stream() was called: nothing more can be sent to this peer")
         if not self.room and not (LAST_WORDS.get() is self and not self.closed):
-            return gone(self._reason)
+            return NotConnectedError.of(self._reason)
         return QueueFullError(f"write_queue_depth ({self._limit}) messages are already queued")
 
     async def wait_to_put(self, message: Any, node: object) -> None:
@@ -399,13 +399,6 @@ class NoOutbox(Outbox):
 
     def close(self, reason: DisconnectReason | None = None) -> None:
         """As above."""
-
-
-def gone(reason: DisconnectReason | None) -> NotConnectedError:
-    """The error for a peer whose connection has ended, or is ending, for ``reason``."""
-    error = NotConnectedError(f"the peer is gone: {reason}" if reason else "the peer is gone", reason)
-    error.__cause__ = reason.exception if reason else None
-    return error
 
 
 #: Of a connection that is still being set up.

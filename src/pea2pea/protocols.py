@@ -88,7 +88,7 @@ class Receiving(_Decoding[In], Generic[In]):
         inbox = peer.inbox
         if not isinstance(inbox, PullInbox):
             if peer.reason is not None or peer.opened_at is None:
-                raise NotConnectedError(f"the peer is gone: {peer.reason}", peer.reason)
+                raise NotConnectedError.of(peer.reason)
             raise NotEnabledError("Receiving is not enabled for this peer")
         message: In = await inbox.get()
         return message

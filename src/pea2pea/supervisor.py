@@ -62,13 +62,14 @@ class Supervisor:
         """Whether ``task`` is never cancelled."""
         return task in self._tasks
 
-    def is_busy(self, *, apart_from: int = 0) -> bool:
-        """Whether there are more than ``apart_from`` tasks, or anything else is held."""
-        return len(self._tasks) > apart_from or bool(self._held)
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is a task that is run to its end, or anything else is held."""
+        return bool(self._tasks or self._held)
 
-    async def idle(self, *, apart_from: int = 0) -> None:
-        """Return when :meth:`is_busy` is false."""
-        while self.is_busy(apart_from=apart_from):
+    async def idle(self) -> None:
+        """Return when :attr:`is_busy` is false."""
+        while self.is_busy:
             await self.changed()
 
     async def changed(self) -> None:

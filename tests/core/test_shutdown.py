@@ -51,7 +51,7 @@ def check_closed(node: Node) -> None:
     """Fail unless ``node`` is closed and holds nothing."""
     check_idle(node)
     assert node.listening_addr is None
-    assert not context_of(node).supervisor.is_busy()
+    assert not context_of(node).supervisor.is_busy
     assert not context_of(node).supervisor.held
     assert node.state is NodeState.CLOSED
     assert ", closed, " in repr(node)

@@ -187,7 +187,9 @@ def check_idle(node: Node) -> None:
 
 async def settled(node: Node) -> None:
     """Return when ``node`` works on nothing but listening; fail unless nobody is connected then."""
-    await context_of(node).supervisor.idle(apart_from=node.listening_addr is not None)
+    supervisor = context_of(node).supervisor
+    while supervisor.held or len(supervisor._tasks) > (node.listening_addr is not None):
+        await supervisor.changed()
     check_idle(node)
 
 
