@@ -343,6 +343,9 @@ class Connection:
         """The transport is gone."""
         link = self.link
         self._context.supervisor.release(link)
+        if self.peer.reason is not None:  # it is ending already
+            link.outbox.close(self.peer.reason)
+            return
         broken = link.outbox.failed or isinstance(exc, BrokenPipeError) or link.inbox is None
         if broken and (exc is not None or link.inbox is None):
             cause = Cause.WRITE_FAILED
@@ -351,7 +354,7 @@ class Connection:
         else:
             cause = Cause.READ_FAILED if isinstance(exc, OSError) else Cause.BAD_DATA
         reason = self._reason(cause, exc)
-        link.outbox.close(self.peer.reason or reason)
+        link.outbox.close(reason)
         if link.inbox is not None:
             link.inbox.end(cause, exc)
         else:
