@@ -25,7 +25,7 @@ from .gate import Attempt, Slot
 from .inbox import Inbox, PullInbox, WatchedInbox, WatchedPullInbox
 from .lifecycle import Cause, ConnectionState, DisconnectReason, NodeState, Origin, Party, move
 from .link import Link, memory_of
-from .outbox import LAST_WORDS, NoOutbox, Outbox, WatchedOutbox
+from .outbox import MAY_SEND, NoOutbox, Outbox, WatchedOutbox
 from .peer import Peer
 from .protocols import Handshake, OnConnect, OnDisconnect, Reading, Receiving, Writing
 from .reporting import logger
@@ -47,7 +47,7 @@ _BY_PEER = (
 class Connection:
     """One connection of a node. It is made when the gate has admitted it, and closed exactly once."""
 
-    __slots__ = ("_attempt", "_context", "_greeting", "_protocols", "_resumed", "_slot", "link", "peer")
+    __slots__ = ("_attempt", "_context", "_on_connect", "_protocols", "_resumed", "_slot", "link", "peer")
 
     def __init__(self, context: Context, attempt: Attempt, slot: Slot) -> None:
         self.peer: Peer[Any] = Peer(attempt.addr, inbound=attempt.inbound)
@@ -58,7 +58,7 @@ class Connection:
         self._slot = slot
         # Fixed when the connection opens.
         self._protocols: frozenset[type] = frozenset()
-        self._greeting: asyncio.Task[None] | None = None
+        self._on_connect: asyncio.Task[None] | None = None
         # What drain() waits for while the inbox is full.
         self._resumed: asyncio.Future[None] | None = None
         context.connecting[attempt.addr] = self
@@ -99,7 +99,7 @@ class Connection:
         context, link = self._context, self.link
         try:
             if Handshake in context.enabled:
-                await self._shake_hands(setup)
+                await self._run_handshake(setup)
             if context.state is not NodeState.RUNNING:
                 raise NodeClosedError("the node was closed meanwhile")
             if link.is_closing:
@@ -123,7 +123,7 @@ class Connection:
         if context.instrument is not None:
             context.instrument.failed(self._attempt, error)
 
-    async def _shake_hands(self, setup: Setup) -> None:
+    async def _run_handshake(self, setup: Setup) -> None:
         peer, instrument, node = self.peer, self._context.instrument, self._context.node
         setup.begin_handshake(self.link.abort, node.handshake_timeout)
         self._move(ConnectionState.HANDSHAKING)
@@ -131,7 +131,7 @@ class Connection:
             instrument.handshake_started(peer)
         error: BaseException | None = None
         try:
-            peer.session = await self.link.shake_hands(lambda reader, writer: node.handshake(peer, reader, writer))
+            peer.session = await self.link.run_handshake(lambda reader, writer: node.handshake(peer, reader, writer))
         except Exception as exc:  # the user's code, and what the peer did to it
             error = exc
             self._handshake_failed(exc)
@@ -177,7 +177,7 @@ class Connection:
         if OnConnect in context.enabled:
             # One that may be cancelled is ended with its peer; the supervisor waits for any other.
             start = context.supervisor.start if context.node.on_connect_abortable else context.supervisor.spawn
-            self._greeting = start(self._greet(), "on_connect")
+            self._on_connect = start(self._run_on_connect(), "on_connect")
 
     def _make_queues(self) -> tuple[Inbox | None, Outbox | None, Any]:
         context, peer, node = self._context, self.peer, self._context.node
@@ -204,7 +204,7 @@ class Connection:
             raise ConnectError(f"{peer.addr}: no codec: {type(exc).__name__}: {exc}") from exc
         return inbox, outbox, decoder
 
-    async def _greet(self) -> None:
+    async def _run_on_connect(self) -> None:
         try:
             await self._context.node.on_connect(self.peer)
         except Exception as exc:  # the user's code: it ends this connection
@@ -270,17 +270,17 @@ class Connection:
     def hooks(self) -> list[asyncio.Task[None]]:
         """The tasks that run the user's hooks for this connection."""
         consumer = self.link.inbox.task if self.link.inbox is not None else None
-        return [task for task in (consumer, self._greeting) if task is not None]
+        return [task for task in (consumer, self._on_connect) if task is not None]
 
     async def _tear_down(self, reason: DisconnectReason, caller: asyncio.Task[Any] | None) -> None:
         context, link = self._context, self.link
         node = context.node
         deadline = context.loop.time() + getattr(node, "disconnect_timeout", OnDisconnect.disconnect_timeout)
         try:
-            if self._greeting is not None or (link.inbox is not None and link.inbox.task is not None):
+            if self._on_connect is not None or (link.inbox is not None and link.inbox.task is not None):
                 await self._end_hooks(caller, deadline)
             if OnDisconnect in self._protocols:
-                hook = context.supervisor.start(self._say_goodbye(reason), "on_disconnect")
+                hook = context.supervisor.start(self._run_on_disconnect(reason), "on_disconnect")
                 await context.supervisor.end(hook, deadline, self.peer.addr)
             if reason.cause.origin is not Origin.WRITING:
                 await link.drain(deadline)
@@ -301,8 +301,8 @@ class Connection:
                 task.cancel()
                 await supervisor.end(task, deadline, addr)
 
-    async def _say_goodbye(self, reason: DisconnectReason) -> None:
-        LAST_WORDS.set(self.link.outbox)
+    async def _run_on_disconnect(self, reason: DisconnectReason) -> None:
+        MAY_SEND.set(self.link.outbox)
         try:
             await self._context.node.on_disconnect(self.peer, reason)
         except Exception as exc:  # the user's code: the connection ends anyway

@@ -71,7 +71,7 @@ class Link(asyncio.BufferedProtocol):
 
     # -- the stages: handshake, open, closed -------------------------------------------------
 
-    async def shake_hands(self, hook: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[T]]) -> T:
+    async def run_handshake(self, hook: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[T]]) -> T:
         """Lend the connection to ``hook`` as a standard reader and writer, and return what it returns.
 
         Bytes that arrived and were not read are kept for the decoder.

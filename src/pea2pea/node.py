@@ -30,7 +30,7 @@ from .tcp import TcpNetwork
 
 _numbers = itertools.count()
 
-#: What Admission is told; with a gate of one's own these settings mean nothing.
+#: The settings of Admission; a gate of the user's own has none of them.
 _LIMITS = ("max_connections", "max_connecting", "max_connections_per_ip", "exempt_loopback")
 
 

@@ -34,7 +34,7 @@ JOIN_BELOW = 64 * 1024
 JOIN_FROM = 3
 
 #: The outbox of the peer whose ``on_disconnect`` runs in this context. The hook and its tasks may still send.
-LAST_WORDS: ContextVar[Outbox | None] = ContextVar("pea2pea_last_words", default=None)
+MAY_SEND: ContextVar[Outbox | None] = ContextVar("pea2pea_may_send", default=None)
 
 
 class Encoded:
@@ -133,7 +133,7 @@ class Outbox:
 
     def put_late(self, message: Any) -> None:
         """Queue a message although there is no room, if it comes from ``on_disconnect``. Otherwise raise."""
-        if self.room or self.closed or LAST_WORDS.get() is not self or len(self.queue) >= self._limit:
+        if self.room or self.closed or MAY_SEND.get() is not self or len(self.queue) >= self._limit:
             raise self.refusal()
         if not self.scheduled:
             self.schedule(self._node)
@@ -152,7 +152,7 @@ class Outbox:
         """Return the error for a message that cannot be queued now."""
         if self._finished and self._reason is None:
             return UsageError("end_stream() was called: nothing more can be sent to this peer")
-        if not self.room and not (LAST_WORDS.get() is self and not self.closed):
+        if not self.room and not (MAY_SEND.get() is self and not self.closed):
             return NotConnectedError.of(self._reason)
         return QueueFullError(f"write_queue_depth ({self._limit}) messages are already queued")
 

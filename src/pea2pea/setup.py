@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from .context import Context
 from .errors import DialError, HandshakeError, NodeClosedError
-from .supervisor import LAST_CHANCE
+from .supervisor import CANCEL_TIMEOUT
 
 
 class Setup:
@@ -17,7 +17,7 @@ class Setup:
     An asynchronous context manager around the work. Leaving it raises the error of a stage that ran out of time.
     """
 
-    __slots__ = ("_context", "_last_chance", "_scope", "_target", "task")
+    __slots__ = ("_abort_timer", "_context", "_scope", "_target", "task")
 
     def __init__(self, context: Context, target: object, seconds: float) -> None:
         self._context = context
@@ -25,7 +25,7 @@ class Setup:
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
         self._scope = asyncio.timeout(seconds)
         # Set while the handshake runs.
-        self._last_chance: asyncio.TimerHandle | None = None
+        self._abort_timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         await self._scope.__aenter__()
@@ -34,8 +34,8 @@ class Setup:
 
     async def __aexit__(self, *exc_info: Any) -> None:
         self._context.supervisor.release(self)
-        if self._last_chance is not None:
-            self._last_chance.cancel()
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
         try:
             await self._scope.__aexit__(*exc_info)
         except TimeoutError as expired:
@@ -48,7 +48,7 @@ class Setup:
         when = self._context.loop.time() + seconds
         self._scope.reschedule(when)
         # A hook may close its writer and wait until that is closed, which a peer that never reads can hold up.
-        self._last_chance = self._context.loop.call_at(when + LAST_CHANCE, abort)
+        self._abort_timer = self._context.loop.call_at(when + CANCEL_TIMEOUT, abort)
 
     def end_handshake(self) -> None:
         """Refuse a handshake that returned too late: its hook swallowed the cancellation or blocked the loop."""
@@ -64,7 +64,7 @@ class Setup:
     def _expired(self) -> Exception:
         if not self._context.is_running:
             return NodeClosedError("the node was closed meanwhile")
-        if self._last_chance is not None:
+        if self._abort_timer is not None:
             self._context.heuristics.handshake_timeouts += 1
             return HandshakeError(f"{self._target}: the handshake took longer than handshake_timeout")
         return DialError(f"{self._target}: no connection within connect_timeout")

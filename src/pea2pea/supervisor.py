@@ -13,7 +13,7 @@ from typing import Any
 from .reporting import Report
 
 # Seconds that a hook has to end after it was cancelled. After that it is left running.
-LAST_CHANCE = 1.0
+CANCEL_TIMEOUT = 1.0
 
 
 class Supervisor:
@@ -85,7 +85,7 @@ class Supervisor:
         if not task.done():
             self._report.warning("%s: a hook ran out of time and is cancelled: %r", label, task)
             task.cancel()
-            await asyncio.wait({task}, timeout=LAST_CHANCE)
+            await asyncio.wait({task}, timeout=CANCEL_TIMEOUT)
         if not task.done():
             self._report.error("%s: a hook ignores its cancellation and is left running: %r", label, task)
 

@@ -16,15 +16,15 @@ from .settings import check_count
 if TYPE_CHECKING:
     from .node import Node
 
-#: Who dials, and who is dialled: indices into the sequence of nodes.
+#: The dialling and the dialled node, as indices into the sequence of nodes.
 Edge: TypeAlias = tuple[int, int]
 
-# Swaps tried per chord of a random graph: past ten or so, more of them no longer change what comes out on average.
+# Swaps tried per chord of a random graph. More than about ten no longer change the average result.
 _SWAPS_PER_CHORD = 10
 
 
 class Options(TypedDict, total=False):
-    """What some shapes take: ``width`` and ``height`` a grid, ``degree`` and ``seed`` a random graph."""
+    """Options of some shapes: ``width`` and ``height`` of a grid, ``degree`` and ``seed`` of a random graph."""
 
     width: int | None
     height: int | None
@@ -36,7 +36,7 @@ _TAKEN_BY = {"width": "grid", "height": "grid", "degree": "random", "seed": "ran
 
 
 class Topology(Enum):
-    """How nodes are connected with one another."""
+    """How nodes are connected to each other."""
 
     LINE = "line"  # each with the next
     RING = "ring"  # a line whose ends meet
@@ -47,13 +47,13 @@ class Topology(Enum):
     RANDOM = "random"  # a connected graph in which each has ``degree`` connections
 
     def edges(self, count: int, **options: Unpack[Options]) -> list[Edge]:
-        """Return who dials whom among ``count`` nodes: no pair twice, in either direction, and none itself.
+        """Return which of ``count`` nodes dials which: no pair twice, in either direction, and no node itself.
 
         A grid needs its ``width`` and ``height``, which make up ``count``. A random graph needs a
-        ``degree`` from 2 to ``count - 1`` (or 1 between two nodes); where ``degree * count`` is odd one
-        node has a connection more, since every connection has two ends. The same ``seed`` gives the
+        ``degree`` from 2 to ``count - 1`` (or 1 between two nodes); if ``degree * count`` is odd, one node
+        has one connection more, because every connection has two ends. The same ``seed`` gives the
         same graph. Raises :class:`ConfigError` for fewer than two nodes (three in a ring), for
-        dimensions that do not fit, and for an option that the topology does not have.
+        dimensions that do not fit, and for an option of another topology.
         """
         _check(self, count, options)
         match self:
@@ -75,10 +75,9 @@ class Topology(Enum):
 async def connect_nodes(nodes: Sequence[Node], topology: Topology, **options: Unpack[Options]) -> list[int]:
     """Connect ``nodes`` in the shape of ``topology`` and return how many connections each gets from it.
 
-    The options are those of :meth:`Topology.edges`, and refused as it says. Raises :class:`UsageError`
-    where a node that would be dialled does not listen, and like the former before anything is dialled.
-    Then dials one connection after the other; what :meth:`Node.connect` raises ends that, and what is
-    connected by then stays so.
+    The options are those of :meth:`Topology.edges`. Raises as it does, and :class:`UsageError` if a node that would be
+    dialled is not listening, both before anything is dialled. Then dials one connection after the other. An error of
+    :meth:`Node.connect` ends that; connections made before it stay.
     """
     plan = topology.edges(len(nodes), **options)
     addrs = {dialled: _listening_addr(nodes[dialled]) for _, dialled in plan}
@@ -120,9 +119,9 @@ def _grid(width: int, count: int) -> Iterator[Edge]:
 
 
 def _random(count: int, degree: int, rng: random.Random) -> list[Edge]:
-    """A ring through all nodes in random order, and chords: spread evenly first, then shuffled.
+    """Return a ring through all nodes in random order, and chords: evenly spread, then shuffled.
 
-    The ring is never touched, so the graph is connected whatever the chords become.
+    The ring is never changed, so the graph stays connected.
     """
     order = rng.sample(range(count), count)
     ring = [(i, (i + 1) % count) for i in range(count)] if degree > 1 else []
@@ -131,10 +130,10 @@ def _random(count: int, degree: int, rng: random.Random) -> list[Edge]:
 
 
 def _chords(count: int, degree: int) -> list[Edge]:
-    """What must be added to a ring of ``count`` to give each node ``degree`` neighbours.
+    """Return what must be added to a ring of ``count`` nodes to give each ``degree`` neighbours.
 
-    The construction of Harary (1962): each with those 2, 3, ... ``degree // 2`` steps further on,
-    and for an odd degree with the one that lies opposite.
+    The construction of Harary (1962): connect each node with those 2, 3, ... ``degree // 2`` steps further on, and for
+    an odd degree with the one opposite.
     """
     chords = [(i, (i + step) % count) for step in range(2, degree // 2 + 1) for i in range(count)]
     if degree % 2:
@@ -143,7 +142,7 @@ def _chords(count: int, degree: int) -> list[Edge]:
 
 
 def _shuffled(chords: list[Edge], ring: set[frozenset[int]], rng: random.Random) -> list[Edge]:
-    """Swap the ends of random pairs of chords where that makes no loop and no edge twice."""
+    """Swap the ends of random pairs of chords, if that makes no loop and no duplicate edge."""
     taken = ring | set(map(frozenset, chords))
     for _ in range(_SWAPS_PER_CHORD * len(chords)):
         i, j = rng.randrange(len(chords)), rng.randrange(len(chords))
@@ -153,6 +152,6 @@ def _shuffled(chords: list[Edge], ring: set[frozenset[int]], rng: random.Random)
             continue
         taken -= {frozenset((a, b)), frozenset((c, d))}
         taken.update(new)
-        # Turned round at random, so that who dials says nothing of where the chord began.
+        # In a random direction, so that the dialling node does not depend on where the chord began.
         chords[i], chords[j] = (a, d) if rng.random() < 0.5 else (d, a), (c, b)
     return chords

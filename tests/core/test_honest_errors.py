@@ -141,10 +141,6 @@ def test_a_misspelt_name_is_refused_with_the_right_one(name: str) -> None:
     assert caught.value.field == name
 
 
-def test_names_of_ones_own_are_allowed() -> None:
-    type("Own", (Node, Reading), {"timeout": 5, "names": (), "listeners": [], "codecs": {}, "handler": None})
-
-
 def test_a_misplaced_setting_is_refused() -> None:
     with pytest.raises(ConfigError, match="Reading or Receiving") as caught:
         Node(idle_timeout=5)

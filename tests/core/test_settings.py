@@ -235,9 +235,13 @@ def test_names_of_the_users_own_are_not_mistaken_for_settings() -> None:
         lists = 1
         decode_timeout = 5
         on_message = None
+        timeout = 5
+        listeners = ()
+        codecs = ()
+        handler = None
         _idle_timeout = 5
 
-    Mine()
+    assert Mine().timeout == 5
 
 
 def test_a_class_without_a_codec_is_refused_when_the_node_is_made() -> None:

@@ -1,11 +1,11 @@
-"""Frames out of a buffer, and messages into frames, a whole batch in one call. Pure: no asyncio, no sockets.
+"""Splits a buffer into frames and joins messages into frames, a batch per call. Pure: no asyncio, no sockets.
 
-All the speed of the codecs lies here. ``_speedups.c`` has the same functions for the common case, and calls these for
-all else; ``ready`` takes those where they were built.
+``_speedups.c`` has the same functions for the common case, and calls these for everything else; ``ready`` uses those if
+they were built.
 
-Each ``split`` keeps to the good frames at the start of its buffer and says how many bytes they took: a header that is
-not whole, or refused, only ends the batch, so that a faster one need not know any error. Each ``join`` raises
-:class:`~pea2pea.errors.EncodeError` for what cannot be sent.
+Each ``split`` returns the good frames at the start of its buffer and how many bytes they took. A header that is
+incomplete or refused only ends the batch, so that the C needs no errors. Each ``join`` raises
+:class:`~pea2pea.errors.EncodeError` for a message that cannot be sent.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from .interface import Buffer
 from .interface import Landing as Landing
 
 KIB: Final = 1024
-#: No size may be above this: a signed 64-bit number, which is also what 9 bytes of a varint hold.
+#: The largest size: a signed 64-bit number, which is also what 9 bytes of a varint hold.
 LARGEST: Final = (1 << 63) - 1
-#: From this size on a message is cut out of the receive buffer itself; below it, copying all of the buffer
-#: to ``bytes`` first is faster (measured: equal at 4 KiB, 1.25 times at 8 KiB, 1.5 times at 16 KiB).
+#: A message of at least this size is sliced out of the receive buffer; for smaller ones, copying the buffer to
+#: ``bytes`` first is faster (measured: equal at 4 KiB, 1.25 times at 8 KiB, 1.5 times at 16 KiB).
 SLICED_IN_PLACE: Final = 8 * KIB
-#: From this size on a message is handed to the network as it is; below it, joining costs no more than a
-#: buffer of its own does in the system call.
+#: A message of at least this size is passed to the network without a copy; for smaller ones, joining costs no more
+#: than another buffer costs in the system call.
 PASSED_UNCOPIED: Final = 64 * KIB
 
 Bytes: TypeAlias = bytes | memoryview
 
 _LETTERS: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
-#: The types of which ``len`` surely counts bytes; a ``memoryview`` may hold larger items.
+#: The types whose ``len`` counts bytes; the items of a ``memoryview`` may be larger.
 _COUNTED: Final = frozenset((bytes, bytearray))
 
 
 class Layout(NamedTuple):
-    """Where a length stands in a frame, what it counts, and its bounds."""
+    """Where the length is in a frame, what it counts, and its bounds."""
 
     size: int
     order: Literal["big", "little"]
@@ -118,7 +118,7 @@ def split_delimited(buffer: memoryview, delimiter: bytes, limit: int) -> tuple[l
 
 
 def join_delimited(messages: Sequence[Buffer], delimiter: bytes, limit: int) -> list[Buffer]:
-    # Large ones are joined as well: searching them for the delimiter costs as much as the copy.
+    # Large messages are joined too: searching them for the delimiter costs as much as the copy.
     frames = [*sized(messages, limit)[0], b""]
     joined = delimiter.join(frames)
     # Counting is faster, and enough where the delimiter cannot overlap with another.
@@ -129,13 +129,13 @@ def join_delimited(messages: Sequence[Buffer], delimiter: bytes, limit: int) -> 
 
 
 def read_varint(data: Bytes, position: int, limit: int) -> tuple[int, int]:
-    """The number at ``position`` and where it ends; (0, 0) where it is not whole. Raises where it is refused."""
+    """Return the number at ``position`` and where it ends; (0, 0) if it is incomplete. Raise if it is refused."""
     value = shift = 0
     for at in range(position, len(data)):
         byte = data[at]
         value |= (byte & 127) << shift
         shift += 7
-        # More bytes to come, the last of which is not zero, make it this at least.
+        # If more bytes follow, the last of them is not zero, so the number is at least this.
         if (value if byte < 128 else 1 << shift) > limit:
             raise FrameTooLargeError(f"a frame claims more than the {limit} bytes that are allowed")
         if byte < 128:
@@ -146,9 +146,9 @@ def read_varint(data: Bytes, position: int, limit: int) -> tuple[int, int]:
 
 
 def sized(messages: Sequence[Buffer], limit: int) -> tuple[Sequence[Buffer], list[int]]:
-    """The messages, each of which ``len`` counts in bytes, and their sizes.
+    """Return the messages, as objects whose ``len`` counts bytes, and their sizes.
 
-    Raises :class:`~pea2pea.errors.EncodeError` where one is larger than ``limit`` or is not bytes.
+    Raises :class:`~pea2pea.errors.EncodeError` if one is larger than ``limit`` or is not bytes.
     """
     if not _COUNTED.issuperset(map(type, messages)):
         messages = [message if type(message) in _COUNTED else _flat(message) for message in messages]
@@ -159,7 +159,7 @@ def sized(messages: Sequence[Buffer], limit: int) -> tuple[Sequence[Buffer], lis
 
 
 def gathered(parts: Sequence[Buffer], sizes: list[int]) -> list[Buffer]:
-    """The parts as few buffers: one, unless some of them are large enough to be passed on as they are."""
+    """Return the parts as few buffers: one, unless some parts are large enough to be passed without a copy."""
     if max(sizes, default=0) < PASSED_UNCOPIED:
         joined = b"".join(parts)
         return [joined] if joined else []
@@ -171,7 +171,7 @@ def gathered(parts: Sequence[Buffer], sizes: list[int]) -> list[Buffer]:
 
 
 def _headed(head: Callable[[int], bytes], messages: Sequence[Buffer], sizes: list[int]) -> list[Buffer]:
-    """Each message behind the head of its size, as few buffers."""
+    """Return each message behind its header, as few buffers."""
     heads = {size: head(size) for size in set(sizes)}  # traffic has few sizes
     parts: list[Buffer] = [b""] * (2 * len(sizes))
     parts[0::2] = map(heads.__getitem__, sizes)
@@ -186,7 +186,7 @@ def _varint(value: int) -> bytes:
 
 @lru_cache
 def _reader(layout: Layout) -> Callable[[Bytes, int], tuple[int]]:
-    """What reads the size of the message in the frame at a position: more than any may have, where it is refused."""
+    """Return a function for the size of the message in the frame at a position; above the limit if it is refused."""
     size, order, offset, adjustment, skip, highest, _ = layout
     if size in _LETTERS and not adjustment and skip:
         mark = "<" if order == "little" else ">"
@@ -195,7 +195,7 @@ def _reader(layout: Layout) -> Callable[[Bytes, int], tuple[int]]:
     def read(data: Bytes, position: int) -> tuple[int]:
         field = position + offset
         length = int.from_bytes(data[field : field + size], order)
-        # A frame without a byte would be found again for ever.
+        # An empty frame would be decoded again and again.
         good = length <= highest and length + adjustment >= (0 if skip else 1)
         return ((length if good else highest + 1) + adjustment,)
 
@@ -203,7 +203,7 @@ def _reader(layout: Layout) -> Callable[[Bytes, int], tuple[int]]:
 
 
 def _owned(messages: list[Bytes], data: Bytes) -> list[bytes]:
-    """The slices of ``data`` as ``bytes`` of their own."""
+    """Return the slices of ``data`` as ``bytes`` of their own."""
     return cast("list[bytes]", messages) if isinstance(data, bytes) else list(map(bytes, messages))
 
 

@@ -1,7 +1,7 @@
 """What a codec is: bytes in to messages, messages out to bytes. Pure: no asyncio, no sockets.
 
-A codec works on batches and keeps no bytes of its own, so that feeding it in one chunk or byte
-by byte gives the same messages. Raising in one ends its connection and no other.
+A codec works on batches and keeps no bytes of its own, so that one chunk or many give the same messages. An exception
+of a codec ends its connection and no other.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from ..errors import IncompleteFrameError
 
-#: What an encoder may hand to the network without a copy.
+#: What an encoder may pass to the network without a copy.
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 In_co = TypeVar("In_co", covariant=True)
@@ -20,18 +20,18 @@ Out_contra = TypeVar("Out_contra", contravariant=True)
 
 
 class Landing(bytearray):
-    """Memory that a large message is received into, by way of a ``memoryview``, and then taken from as ``bytes``.
+    """Memory that a large message is received into through a ``memoryview``, and then taken from as ``bytes``.
 
-    The one in C hands out the very memory, uncopied. So: fill all of it, then take it, then write to it no more.
+    The C implementation returns the same memory, without a copy: fill it, take it once, and do not write to it again.
     """
 
     def take(self) -> bytes:
-        """The message, once all of the memory was written to."""
+        """Return the message, after the memory was filled."""
         return bytes(self)
 
 
 class Decoder(ABC, Generic[In_co]):
-    """Takes bytes apart into messages."""
+    """Turns bytes into messages."""
 
     __slots__ = ()
 
@@ -39,33 +39,33 @@ class Decoder(ABC, Generic[In_co]):
     def decode(self, buffer: memoryview) -> tuple[Sequence[In_co], int]:
         """Return the whole messages at the start of ``buffer`` and how many bytes they took.
 
-        The rest is given again: at once where it took any, so that it may stop before bytes that it will refuse, and
-        the good messages before them count; else with what arrives after it. Messages must not refer to ``buffer``,
-        which is written over afterwards. Raises :class:`~pea2pea.errors.DecodeError` on bytes that can never become
-        a message, and :class:`~pea2pea.errors.FrameTooLargeError` as soon as a header claims too much.
+        The remainder is passed again: at once if any bytes were used, so that a decoder may stop before bytes that it
+        will refuse and still deliver the good messages; otherwise with what arrives after it. Messages must not refer
+        to ``buffer``, which is overwritten afterwards. Raises :class:`~pea2pea.errors.DecodeError` for bytes that can
+        never become a message, and :class:`~pea2pea.errors.FrameTooLargeError` as soon as a header claims too much.
         """
 
     def frame_size(self, head: memoryview) -> int:
-        """Return the size, header included, of the frame that begins with ``head``; 0 where that is unknown.
+        """Return the size, header included, of the frame that begins with ``head``; 0 if it is unknown.
 
-        Asked about the rest that :meth:`decode` left: an answer lets a large frame be received
-        straight into memory of its own, and decoding wait until it is whole.
+        Called with the remainder that :meth:`decode` left. If the size is known, a large frame is received into memory
+        of its own, and decoded once it is complete.
         """
         return 0
 
     def header_size(self, head: memoryview) -> int:
-        """Return the size of the header of that frame where all behind it is one message, as ``bytes``; else 0.
+        """Return the size of that frame's header if everything behind it is one message of ``bytes``; otherwise 0.
 
-        Asked where :meth:`frame_size` gave an answer: one lets the rest of the message be received into the very
-        memory of the ``bytes`` that it becomes. :meth:`decode` then never sees it.
+        Called if :meth:`frame_size` returned a size. If the header is known, the rest of the message is received into
+        the memory of the ``bytes`` that it becomes, and is not passed to :meth:`decode`.
         """
         return 0
 
     def finish(self, rest: memoryview) -> Sequence[In_co]:
         """Return the messages that the end of the stream completes.
 
-        Called once, with the bytes that were left when the peer ended its stream in good order.
-        Raises :class:`~pea2pea.errors.IncompleteFrameError` where they are part of a frame.
+        Called once, with the bytes that were left when the peer ended its stream in good order. Raises
+        :class:`~pea2pea.errors.IncompleteFrameError` if they are part of a frame.
         """
         if rest:
             raise IncompleteFrameError(f"the stream ended inside a frame, after {len(rest)} bytes of it")
@@ -79,19 +79,18 @@ class Encoder(ABC, Generic[Out_contra]):
 
     @abstractmethod
     def encode(self, messages: Sequence[Out_contra]) -> Sequence[Buffer]:
-        """Return the bytes of ``messages``, in order, as few buffers: small ones joined, large ones uncopied.
+        """Return the bytes of ``messages``, in order, as few buffers: small ones joined, large ones without a copy.
 
         Raises :class:`~pea2pea.errors.EncodeError` for a message that cannot be sent.
         """
 
 
 class Framing(Decoder[bytes], Encoder[Buffer]):
-    """A codec of ``bytes``: it says where a message ends, and nothing about what is in it.
+    """A codec of ``bytes``: it defines where a message ends, not what is in it.
 
-    The ready ones are immutable and equal where their settings are. Where bad bytes follow
-    good frames, the good ones are given first and the next :meth:`decode` raises, so how the bytes
-    were cut into chunks changes nothing. ``encode`` takes empty messages too, and raises
-    :class:`~pea2pea.errors.EncodeError` for what is not bytes.
+    Those of this library are immutable, and equal if their settings are. If bad bytes follow good frames, the good ones
+    are returned first and the next :meth:`decode` raises, so that chunks make no difference. ``encode`` accepts empty
+    messages, and raises :class:`~pea2pea.errors.EncodeError` for anything that is not bytes.
     """
 
     __slots__ = ()

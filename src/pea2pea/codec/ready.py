@@ -1,6 +1,6 @@
-"""The ready codecs of bytes. Pure: no asyncio, no sockets.
+"""The codecs of bytes that come with the library. Pure: no asyncio, no sockets.
 
-Their work is done in ``batches``, or in the same functions in C.
+``batches`` does their work, or the same functions in C.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ else:
     Landing = cores.Landing
 
 MIB: Final = 1024 * KIB
-#: Whether the functions in C do the work: they were built, and ``PEA2PEA_PURE`` was not set on import.
+#: Whether the C module is used: it was built, and ``PEA2PEA_PURE`` was not set at import.
 ACCELERATED: Final = cores.__name__ == "pea2pea._speedups"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LengthDelimited(Framing):
-    """A length, then so many bytes: what tokio-util's ``LengthDelimitedCodec`` speaks, with its defaults.
+    """A length, then that many bytes: the format of tokio-util's ``LengthDelimitedCodec``, with its defaults.
 
     Decoding skips ``offset`` bytes, reads the length in ``length_size`` bytes (1, 2, 3, 4 or 8), adds
     ``adjustment`` to it for the size of the message, and starts the message ``skip`` bytes into the
     frame (``None``: after the length). ``max_frame`` bounds the length as read, before adjustment.
 
     Encoding writes the message's size less ``adjustment``, then the message; ``max_frame`` bounds
-    both. As in tokio-util nothing is written for ``offset`` and ``skip``, so it is the inverse of
-    decoding only where they are left alone. A frame that would take no bytes at all
-    (``skip=0``) is refused, as it would be found again for ever.
+    both. As in tokio-util, nothing is written for ``offset`` and ``skip``, so encoding is the inverse of
+    decoding only with their defaults. A frame without any bytes (``skip=0``) is refused, because it would be
+    decoded again and again.
     """
 
     length_size: int = 4
@@ -88,17 +88,17 @@ class LengthDelimited(Framing):
             return 0
 
     def header_size(self, head: memoryview) -> int:
-        return self._layout.skip if type(self) is LengthDelimited else 0  # who derives from it may decode otherwise
+        return self._layout.skip if type(self) is LengthDelimited else 0  # a subclass may decode differently
 
     def _measure(self, head: memoryview) -> int:
-        """The size of the frame that begins here, 0 where that is not known yet; raises where it is refused."""
+        """Return the size of the frame that begins here, 0 if it is not known yet; raise if it is refused."""
         size, order, offset, adjustment, skip, highest, _ = self._layout
         if len(head) < max(offset + size, skip):
             return 0
         length = int.from_bytes(head[offset : offset + size], order)
         if length > highest:
             raise FrameTooLargeError(f"a frame claims {length} bytes, {self.max_frame} are allowed")
-        # With no header left out, a frame of nothing would be found again for ever.
+        # If no header is skipped, an empty frame would be decoded again and again.
         if length + adjustment < 0 or not skip + length + adjustment:
             raise DecodeError(f"a frame claims {length} bytes, too few for an adjustment of {adjustment}")
         return skip + length + adjustment
@@ -106,11 +106,11 @@ class LengthDelimited(Framing):
 
 @dataclass(frozen=True, slots=True)
 class VarintDelimited(Framing):
-    """An unsigned LEB128 length, then so many bytes: delimited protobuf messages, and libp2p.
+    """An unsigned LEB128 length, then that many bytes: delimited protobuf messages, and libp2p.
 
-    As in multiformats' unsigned-varint a length has at most 9 bytes (63 bits) and the shortest form
-    only: one that is padded with zeroes is refused, which protobuf's parsers would let pass. A length
-    is refused at the first byte that takes it over ``max_frame``.
+    As in multiformats' unsigned-varint, a length has at most 9 bytes (63 bits) in the shortest form: one that is
+    padded with zeroes is refused, although protobuf's parsers accept it. A length is refused at the first byte that
+    takes it over ``max_frame``.
     """
 
     max_frame: int = 8 * MIB
@@ -141,10 +141,10 @@ class VarintDelimited(Framing):
 class Delimited(Framing):
     r"""Messages that each end with ``delimiter``, which is not part of them: lines, by default.
 
-    ``max_frame`` bounds a message without its delimiter. A message that would be cut, since it holds
-    the delimiter or its end runs into it (``b"x\n"`` before ``b"\n\n"``), is refused by ``encode``.
-    A stream that ends without a delimiter ends inside a frame: ``finish`` raises
-    :class:`~pea2pea.errors.IncompleteFrameError`. Binary payloads want a length in front instead.
+    ``max_frame`` bounds a message without its delimiter. ``encode`` refuses a message that would be cut, because it
+    contains the delimiter or its end runs into it (``b"x\n"`` before ``b"\n\n"``). A stream that ends without a
+    delimiter ends inside a frame: ``finish`` raises :class:`~pea2pea.errors.IncompleteFrameError`. For binary payloads,
+    use a length prefix instead.
     """
 
     delimiter: bytes = b"\n"
@@ -157,7 +157,7 @@ class Delimited(Framing):
 
     def decode(self, buffer: memoryview) -> tuple[Sequence[bytes], int]:
         messages, used = cores.split_delimited(buffer, self.delimiter, self.max_frame)
-        # The last bytes may be the beginning of a delimiter.
+        # The last bytes may be the start of a delimiter.
         if not messages and len(buffer) >= self.max_frame + len(self.delimiter):
             raise FrameTooLargeError(f"no delimiter within the {self.max_frame} bytes that are allowed")
         return messages, used
@@ -168,7 +168,7 @@ class Delimited(Framing):
 
 @dataclass(frozen=True, slots=True)
 class Fixed(Framing):
-    """Messages of exactly ``size`` bytes with nothing between them."""
+    """Messages of exactly ``size`` bytes, without separators."""
 
     size: int
 
@@ -193,10 +193,9 @@ class Fixed(Framing):
 
 @dataclass(frozen=True, slots=True)
 class Raw(Framing):
-    """No frames: whatever arrived together is a message, and how much that is means nothing.
+    """No frames: the bytes that arrived together are a message, and its size means nothing.
 
-    For protocols whose messages are found elsewhere, and for looking at bytes. An empty message
-    leaves no trace in the stream.
+    For protocols that frame their messages elsewhere, and for inspecting bytes. An empty message is not sent.
     """
 
     def decode(self, buffer: memoryview) -> tuple[Sequence[bytes], int]:

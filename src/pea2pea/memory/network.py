@@ -1,4 +1,4 @@
-"""Who meets whom in memory: addresses, listeners and their backlogs, dialling. May import asyncio.
+"""Addresses, listeners with their backlogs, and dialling in memory. May import asyncio.
 
 ``socket`` is imported only for the names of a type and of an error.
 """
@@ -54,7 +54,7 @@ class _Listener(Listener):
         self._closed = False
 
     def takes(self, addr: Addr) -> bool:
-        """Whether who dials ``addr`` comes here."""
+        """Whether a dial to ``addr`` arrives here."""
         if not self.addr.is_wildcard:
             return addr == self.addr
         is_ours = addr.host == self.host or (_is_loopback(addr.host) and _is_loopback(self.host))
@@ -100,14 +100,14 @@ class _Listener(Listener):
             sock.abort()
         self._waiting.clear()
         self._arrived.clear()
-        self._room.release()  # the dials that wait for room are to see that there is nobody
+        self._room.release()  # dials that wait for room see that the listener is closed
 
 
 class MemoryNetwork(Network):
     """A network whose every address is in this object. Use it within one event loop at a time.
 
     ``capacity`` is how many bytes each direction of a connection holds before its writer has to wait.
-    Who dials comes from ``127.0.0.1``, or from the host of :meth:`at`. :meth:`resolve` knows
+    Dials come from ``127.0.0.1``, or from the host of :meth:`at`. :meth:`resolve` knows
     ``localhost`` and what is added to ``names``.
     """
 
